@@ -1,0 +1,45 @@
+# `make help` lists the targets. PYTHON chooses the interpreter that makes .venv: make setup PYTHON=python3.12
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check laws bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with the metadist command and the development tools
+
+# The stamp is newer than what decides the installation, so a second `make setup` does nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 13) and \
+	  "metadist needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Choose another: make setup PYTHON=python3.12" \
+	  % (sys.executable, *v[:2]))'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## build tasks, meta-train on two Ray actors, evaluate, register, adapt (under ten minutes)
+	@$(BIN)/python -m metadist.commands.demo
+
+test: setup  ## every test, with a real Ray and a real MLflow server
+	@$(BIN)/python -m pytest tests -m "not laws"
+
+check: setup  ## format, lint, types, import floors and unit tests (under two minutes, no Ray)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit -m "not ray and not slow and not laws"
+
+laws: setup  ## the full product of every law
+	@$(BIN)/python -m pytest tests/laws
+
+bench: setup  ## the measurements behind the figures in the documentation
+	@$(BIN)/python -m pytest tests/bench -s
+
+clean:  ## remove the environment, caches and build results (never runs or stores)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
