@@ -1,0 +1,234 @@
+"""Drawing tasks from rows: pure functions of counts and a generator, no file is touched.
+
+Every draw asks the generator for uniforms once and turns them into rows by a partial
+Fisher-Yates shuffle that keeps only what it moved: its cost follows the rows drawn, not the rows
+there are, and an equal generator gives an equal task on every machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks_store.cache import SplitData
+from tasks_store.errors import NotEnoughExamples, SchemaMismatch
+
+IntArray = NDArray[np.int64]
+_DENSE = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeSpec:
+    """Shape of a labelled episode. Example: ``EpisodeSpec(ways=5, shots=1, queries=15)``."""
+
+    ways: int
+    """Classes in an episode."""
+    shots: int
+    """Support rows of each class."""
+    queries: int
+    """Query rows of each class."""
+    variants: int = 1
+    """Virtual classes made of each class (4: turned by 0, 90, 180, 270 degrees)."""
+
+    def __post_init__(self) -> None:
+        if self.ways < 2 or self.shots < 1 or self.queries < 0 or self.variants < 1:
+            raise SchemaMismatch(
+                f"an episode needs ways >= 2, shots >= 1, queries >= 0, variants >= 1, got {self}"
+            )
+
+
+class Episode(NamedTuple):
+    """Rows of a split, class-major: all of label 0, then all of label 1, ..."""
+
+    support_rows: IntArray
+    """[ways * shots]"""
+    support_labels: IntArray
+    query_rows: IntArray
+    """[ways * queries]"""
+    query_labels: IntArray
+    classes: IntArray
+    """Group of each label, [ways]."""
+    variants: IntArray
+    """Variant of each label, [ways]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """Shape of a task that is one group."""
+
+    support: int
+    """Support rows (may be 0)."""
+    queries: int
+    """Query rows."""
+    order: Literal["random", "time"] = "random"
+    """random: any rows. time: rows as stored; every query row is later than every support row."""
+    cut: Literal["random", "last"] = "random"
+    """With order time: the cut between support and query anywhere, or so that queries end the group."""
+
+    def __post_init__(self) -> None:
+        if self.support < 0 or self.queries < 1:
+            raise SchemaMismatch(f"a group task needs support >= 0 and queries >= 1, got {self}")
+        if self.order not in ("random", "time") or self.cut not in ("random", "last"):
+            raise SchemaMismatch(f"order is random or time, cut is random or last, got {self}")
+
+
+class GroupDraw(NamedTuple):
+    """One task of a grouped split: the group and its rows in the split."""
+
+    group: int
+    support_rows: IntArray
+    query_rows: IntArray
+
+
+def draw_episode(counts: IntArray, offsets: IntArray, spec: EpisodeSpec, rng: np.random.Generator) -> Episode:
+    """Draw ways classes, then shots + queries rows of each, all without replacement.
+
+    Args:
+        counts: rows of each group, [G].
+        offsets: first row of each group, [G] or [G + 1].
+        spec: the shape.
+        rng: advanced by ways * (1 + shots + queries) uniforms.
+
+    Raises:
+        NotEnoughExamples: too few classes, or a drawn class has too few rows.
+
+    Example:
+        >>> spec = EpisodeSpec(ways=2, shots=1, queries=2)
+        >>> counts, offsets = np.array([4, 4, 4]), np.array([0, 4, 8, 12])
+        >>> episode = draw_episode(counts, offsets, spec, np.random.default_rng(0))
+        >>> episode.support_labels.tolist(), episode.query_labels.tolist()
+        ([0, 1], [0, 0, 1, 1])
+    """
+    ways, shots, queries, variants = spec.ways, spec.shots, spec.queries, spec.variants
+    needed = shots + queries
+    if len(counts) * variants < ways:
+        raise _too_few_classes(len(counts), spec)
+    uniforms = rng.random(ways * (1 + needed))
+    virtual = np.array(_pick(len(counts) * variants, uniforms[:ways]), dtype=np.int64)
+    classes = virtual // variants
+    sizes = counts[classes]
+    if sizes.min() < needed:
+        short = int(sizes.argmin())
+        raise _too_few_rows(f"group {classes[short]}", int(sizes[short]), needed, spec)
+    steps = np.arange(needed)
+    jumps = steps + (uniforms[ways:].reshape(ways, needed) * (sizes[:, None] - steps)).astype(np.int64)
+    rows = [_shuffled(size, row) for size, row in zip(sizes.tolist(), jumps.tolist(), strict=True)]
+    table = np.array(rows, dtype=np.int64) + offsets[classes][:, None]
+    labels = np.arange(ways)
+    return Episode(
+        table[:, :shots].ravel(),
+        labels.repeat(shots),
+        table[:, shots:].ravel(),
+        labels.repeat(queries),
+        classes,
+        virtual % variants,
+    )
+
+
+def draw_group(offsets: IntArray, counts: IntArray, spec: GroupSpec, rng: np.random.Generator) -> GroupDraw:
+    """Draw one group, every group being as likely, and its support and query rows.
+
+    Args:
+        offsets: first row of each group, [G] or [G + 1].
+        counts: rows of each group, [G].
+        spec: the shape. With order "time" support rows are the last ones before a cut and query rows
+            the first ones after it, both in stored order.
+        rng: advanced by 1 + support + queries uniforms, whatever the order.
+
+    Raises:
+        NotEnoughExamples: no groups, or the drawn one has too few rows.
+    """
+    needed = spec.support + spec.queries
+    uniforms = rng.random(1 + needed)
+    if not len(counts):
+        raise NotEnoughExamples("there are no groups to draw from", needed=1, available=0)
+    group = int(uniforms[0] * len(counts))
+    count, first = int(counts[group]), int(offsets[group])
+    if count < needed:
+        raise _too_few_rows(f"group {group}", count, needed, spec)
+    if spec.order == "random":
+        rows = np.array(_pick(count, uniforms[1:]), dtype=np.int64) + first
+    else:
+        free = count - needed
+        start = free if spec.cut == "last" else int(uniforms[1] * (free + 1))
+        rows = np.arange(start, start + needed, dtype=np.int64) + first
+    return GroupDraw(group, rows[: spec.support], rows[spec.support :])
+
+
+def draw_rows(num_rows: int, uniforms: NDArray[np.float64]) -> IntArray:
+    """Parameter rows, where one row is a task: each uniform in [0, 1) names a row (with replacement).
+
+    Example:
+        >>> draw_rows(10, np.array([0.0, 0.55, 0.999])).tolist()
+        [0, 5, 9]
+    """
+    if num_rows < 1:
+        raise NotEnoughExamples("there are no parameter rows to draw from", needed=1, available=0)
+    return np.minimum(np.floor(uniforms * num_rows), num_rows - 1).astype(np.int64)
+
+
+def check_spec(split: SplitData, spec: EpisodeSpec | GroupSpec) -> None:
+    """Refuse a spec that some draw from this split could not serve.
+
+    Raises:
+        NotEnoughExamples: names ways and classes, or the smallest group.
+    """
+    if isinstance(spec, EpisodeSpec):
+        if split.num_groups * spec.variants < spec.ways:
+            raise _too_few_classes(split.num_groups, spec, where=f"split {split.split!r}")
+        needed = spec.shots + spec.queries
+    else:
+        needed = spec.support + spec.queries
+    counts = split.counts
+    smallest = int(np.argmin(counts))
+    if counts[smallest] < needed:
+        short = int((counts < needed).sum())
+        name = f"{split.names[smallest]!r} of split {split.split!r}"
+        raise _too_few_rows(name, int(counts[smallest]), needed, spec, also=short - 1)
+
+
+def _pick(size: int, uniforms: NDArray[np.float64]) -> list[int]:
+    """len(uniforms) different numbers below size, in random order."""
+    steps = np.arange(len(uniforms))
+    return _shuffled(size, (steps + (uniforms * (size - steps)).astype(np.int64)).tolist())
+
+
+def _shuffled(size: int, jumps: list[int]) -> list[int]:
+    """The first len(jumps) places of 0..size-1 after swapping place i with place jumps[i] >= i, in turn."""
+    if size <= _DENSE:
+        pool = list(range(size))
+        for place, jump in enumerate(jumps):
+            pool[place], pool[jump] = pool[jump], pool[place]
+        return pool[: len(jumps)]
+    moved: dict[int, int] = {}  # the same swaps, keeping only the places that were touched
+    picked = []
+    for place, jump in enumerate(jumps):
+        picked.append(moved.get(jump, jump))
+        moved[jump] = moved.get(place, place)
+    return picked
+
+
+def _too_few_classes(groups: int, spec: EpisodeSpec, where: str = "the split") -> NotEnoughExamples:
+    available = groups * spec.variants
+    return NotEnoughExamples(
+        f"{spec.ways} ways asked for, but {where} has {available} classes"
+        f"{f' ({groups} x {spec.variants} variants)' if spec.variants > 1 else ''}: lower ways",
+        needed=spec.ways,
+        available=available,
+    )
+
+
+def _too_few_rows(
+    name: str, count: int, needed: int, spec: EpisodeSpec | GroupSpec, also: int = 0
+) -> NotEnoughExamples:
+    support = f"{spec.shots} shots" if isinstance(spec, EpisodeSpec) else f"{spec.support} support rows"
+    others = f" (and {also} more groups have too few)" if also > 0 else ""
+    return NotEnoughExamples(
+        f"{name} has {count} rows, but {support} + {spec.queries} queries need {needed}{others}: "
+        "lower them or leave the group out of the store",
+        needed=needed,
+        available=count,
+    )

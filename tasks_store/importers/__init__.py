@@ -1,0 +1,1 @@
+"""Stores made from the data sets of others."""

@@ -1,0 +1,260 @@
+"""Write a store: sort, cut into row groups, digest, publish; the manifest last.
+
+A crash at any point leaves no visible store: without ``manifest.json`` there is none. Rows are held
+in memory once (plus one row group), since they may come in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tasks_store.datafile import read_footer
+from tasks_store.digest import ContentDigest
+from tasks_store.errors import SchemaMismatch, StoreEmpty, StoreExists
+from tasks_store.index import crc32, index_table, plan_row_groups, row_group_span
+from tasks_store.manifest import MANIFEST, FileEntry, Manifest, SplitSummary, dump_manifest
+from tasks_store.rows import collect_table
+from tasks_store.schema import ID_COLUMNS, Column, Kind, check_columns
+from tasks_store.storage import Location
+
+_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OURS = re.compile(r"[A-Za-z0-9_.-]+-[0-9a-f]{16}\.parquet|\.tmp-.*")
+
+
+@dataclass
+class _Groups:
+    """The groups of one split, in stored order."""
+
+    names: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    first_row: int = 0
+
+
+def write_store(
+    rows: Iterable[Mapping[str, Any]] | Iterable[Any],
+    out: str | Path,
+    *,
+    name: str,
+    kind: Kind,
+    columns: Sequence[Column],
+    source: str = "",
+    licence: str = "",
+) -> Manifest:
+    """Write rows as a new store.
+
+    Args:
+        rows: mappings (or Arrow RecordBatches) with "group", "split", the columns, and optionally
+            "domain". Any order: they are sorted by (split, group); inside a group the given order
+            stays, which for grouped rows means time order.
+        out: an absent or empty folder, or a URI.
+        name: of the data set.
+        kind: "classes", "groups" or "parameters".
+        columns: what a row has.
+        source: where the data come from.
+        licence: under which terms.
+
+    Returns:
+        The manifest that was published.
+
+    Raises:
+        SchemaMismatch: a row that does not fit, or a group in two splits or two domains.
+        StoreEmpty: no rows.
+        StoreExists: the folder holds a store or other files already.
+    """
+    columns = check_columns(columns, kind)
+    location = Location.of(out)
+    _refuse_overwriting(location)
+    table = collect_table(rows, columns, kind)
+    if table.num_rows == 0:
+        raise StoreEmpty(f"no rows to write to {location.display}: a store needs at least one")
+    order, splits = sort_rows(table)
+    index: dict[str, list[Any]] = {
+        key: [] for key in ("group", "split", "domain", "file", "row_group", "offset", "count", "crc32")
+    }
+    files: list[FileEntry] = []
+    summaries: dict[str, SplitSummary] = {}
+    with location.scratch() as scratch:
+        for split, groups in splits.items():
+            entry, content = _write_split(table, order, split, groups, columns, scratch, location, index)
+            files.append(entry)
+            summaries[split] = SplitSummary(
+                groups=len(groups.names), rows=sum(groups.counts), content_sha256=content
+            )
+        manifest = Manifest(
+            name=name,
+            kind=kind,
+            columns=columns,
+            files=tuple(files),
+            index=_write_index(index, scratch, location),
+            splits=summaries,
+            source=source,
+            licence=licence,
+            creator=f"tasks_store, pyarrow {pa.__version__}",
+        )
+        staged = scratch / MANIFEST
+        staged.write_bytes(dump_manifest(manifest))
+        location.publish(staged, MANIFEST, exclusive=True)
+    return manifest
+
+
+def sort_rows(table: Any) -> tuple[NDArray[np.int64], dict[str, _Groups]]:
+    """The stable order by (split, group), and the groups of each split in that order.
+
+    Raises:
+        SchemaMismatch: a group in two splits or two domains, or an unusable split name.
+    """
+    split_rank, split_names = _ranks(table.column("split"))
+    group_rank, group_names = _ranks(table.column("group"))
+    domain_rank, domain_names = _ranks(table.column("domain"))
+    for split in split_names:
+        if not _SPLIT_NAME.fullmatch(split):
+            raise SchemaMismatch(f"split name {split!r}: expected letters, digits, dot, dash, underscore")
+    order = np.lexsort((group_rank, split_rank))
+    starts = np.flatnonzero(
+        np.diff(group_rank[order], prepend=-1).astype(bool)
+        | np.diff(split_rank[order], prepend=-1).astype(bool)
+    )
+    counts = np.diff(starts, append=len(order))
+    groups, owners = group_rank[order][starts], split_rank[order][starts]
+    _refuse_twice(groups, owners, group_names, split_names)
+    domains = domain_rank[order]
+    mixed = np.flatnonzero(domains != np.repeat(domains[starts], counts))
+    if len(mixed):
+        raise SchemaMismatch(f"group {group_names[group_rank[order][mixed[0]]]!r} has rows of two domains")
+    splits: dict[str, _Groups] = {}
+    for rank, split in enumerate(split_names):
+        mine = np.flatnonzero(owners == rank)
+        splits[split] = _Groups(
+            names=[group_names[code] for code in groups[mine]],
+            domains=[domain_names[code] for code in domains[starts[mine]]],
+            counts=[int(count) for count in counts[mine]],
+            first_row=int(starts[mine[0]]),
+        )
+    return order.astype(np.int64), splits
+
+
+def _ranks(column: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """Each value's rank among the distinct values, and these, sorted by code point."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().chunk(0)
+    names = encoded.dictionary.to_pylist()
+    by_name = sorted(range(len(names)), key=names.__getitem__)
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[by_name] = np.arange(len(names))
+    return rank[encoded.indices.to_numpy().astype(np.int64)], [names[code] for code in by_name]
+
+
+def _refuse_twice(
+    groups: NDArray[np.int64], owners: NDArray[np.int64], group_names: list[str], split_names: list[str]
+) -> None:
+    order = np.argsort(groups, kind="stable")
+    again = np.flatnonzero(np.diff(groups[order]) == 0)
+    if len(again):
+        first, second = order[again[0]], order[again[0] + 1]
+        raise SchemaMismatch(
+            f"group {group_names[groups[first]]!r} lies in two splits, {split_names[owners[first]]!r} and "
+            f"{split_names[owners[second]]!r}: give every group one split"
+        )
+
+
+def _write_split(
+    table: Any,
+    order: NDArray[np.int64],
+    split: str,
+    groups: _Groups,
+    columns: Sequence[Column],
+    scratch: Path,
+    location: Location,
+    index: dict[str, list[Any]],
+) -> tuple[FileEntry, str]:
+    """Write one split's file; append to the index; return its entry and content digest."""
+    staged = scratch / f"{split}.parquet"
+    digest = ContentDigest(columns)
+    bounds = groups.first_row + np.concatenate([[0], np.cumsum(groups.counts)])
+    spans = plan_row_groups(groups.counts, sum(column.nbytes for column in columns))
+    with _parquet_writer(staged, table.schema) as writer:
+        for first, last in spans:
+            part = table.take(pa.array(order[bounds[first] : bounds[last]]))
+            digest.update(part)
+            writer.write_table(part, row_group_size=part.num_rows)
+    entry = _publish(staged, split, location, rows=sum(groups.counts), split=split)
+    metadata = pq.read_metadata(location.open(entry.path))
+    with location.open(entry.path) as file:
+        for row_group, (first, last) in enumerate(spans):
+            start, end = row_group_span(metadata, row_group)
+            file.seek(start)
+            checksum = crc32(file.read(end - start))
+            size = last - first
+            index["group"] += groups.names[first:last]
+            index["split"] += [split] * size
+            index["domain"] += groups.domains[first:last]
+            index["file"] += [entry.path] * size
+            index["row_group"] += [row_group] * size
+            index["offset"] += [int(row) for row in bounds[first:last] - bounds[first]]
+            index["count"] += groups.counts[first:last]
+            index["crc32"] += [checksum] * size
+    content = digest.hexdigest(zip(groups.names, groups.domains, groups.counts, strict=True))
+    return entry, content
+
+
+def _write_index(index: Mapping[str, Sequence[Any]], scratch: Path, location: Location) -> FileEntry:
+    staged = scratch / "index.parquet"
+    table = index_table(index)
+    with _parquet_writer(staged, table.schema, dictionary=("split", "domain", "file", "crc32")) as writer:
+        writer.write_table(table)
+    return _publish(staged, "index", location, rows=table.num_rows, split="")
+
+
+def _parquet_writer(file: Path, schema: Any, dictionary: Sequence[str] = ID_COLUMNS) -> Any:
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=list(dictionary),
+        write_statistics=["group", "split"],
+        write_page_checksum=True,
+    )
+
+
+def _publish(staged: Path, stem: str, location: Location, *, rows: int, split: str) -> FileEntry:
+    """Rename a finished file to its content-addressed name."""
+    data = hashlib.sha256()
+    size = staged.stat().st_size
+    with staged.open("rb") as file:
+        while block := file.read(1 << 20):
+            data.update(block)
+        footer = read_footer(file, size)
+    name = f"{stem}-{data.hexdigest()[:16]}.parquet"
+    location.publish(staged, name)
+    return FileEntry(
+        path=name,
+        sha256=data.hexdigest(),
+        rows=rows,
+        bytes=size,
+        footer_sha256=hashlib.sha256(footer).hexdigest(),
+        split=split,
+    )
+
+
+def _refuse_overwriting(location: Location) -> None:
+    members = location.listing()
+    if MANIFEST in members:
+        raise StoreExists(f"{location.display} holds a store already; choose another folder or delete it")
+    foreign = [member for member in members if not _OURS.fullmatch(member)]
+    if foreign:
+        raise StoreExists(
+            f"{location.display} is not empty and not a store (it holds {foreign[0]!r}); choose another"
+        )
