@@ -1,0 +1,41 @@
+"""Tracking: the journal, which is the truth of a run, and its mirror in MLflow.
+
+Importing this package imports no MLflow.
+"""
+
+from metadist.tracking.errors import (
+    EventRefused,
+    JournalCorrupt,
+    JournalMissing,
+    JournalOffsetInvalid,
+    JournalWriteFailed,
+    TrackingError,
+    TrackingUnavailable,
+    TrackingUriRefused,
+)
+from metadist.tracking.events import JOURNAL_NAME, Event, read_events
+from metadist.tracking.journal import Journal
+from metadist.tracking.mirror import MlflowMirror, SyncReport, sync
+from metadist.tracking.system import SystemMetrics
+from metadist.tracking.uri import check_reachable, resolve_tracking_uri
+
+__all__ = [
+    "JOURNAL_NAME",
+    "Event",
+    "EventRefused",
+    "Journal",
+    "JournalCorrupt",
+    "JournalMissing",
+    "JournalOffsetInvalid",
+    "JournalWriteFailed",
+    "MlflowMirror",
+    "SyncReport",
+    "SystemMetrics",
+    "TrackingError",
+    "TrackingUnavailable",
+    "TrackingUriRefused",
+    "check_reachable",
+    "read_events",
+    "resolve_tracking_uri",
+    "sync",
+]

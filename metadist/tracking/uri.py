@@ -1,0 +1,92 @@
+"""Where tracking goes, and whether it answers at the start. No MLflow import for a server or for sqlite."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from metadist.tracking.errors import TrackingUnavailable, TrackingUriRefused
+
+_SQLITE = "sqlite:///"
+
+
+def resolve_tracking_uri(
+    config_uri: str | None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> str:
+    """The URI of a run: ``tracking.uri``, else MLFLOW_TRACKING_URI, else sqlite in the working directory.
+
+    A relative sqlite path is made absolute, so that the run folder can keep it.
+
+    Raises:
+        TrackingUriRefused: A plain path or ``file:``, which MLflow no longer writes to.
+
+    >>> resolve_tracking_uri(None, environ={}, cwd=Path("/data"))
+    'sqlite:////data/mlflow.db'
+    >>> resolve_tracking_uri("http://mlflow:5000", environ={})
+    'http://mlflow:5000'
+    """
+    folder = Path.cwd() if cwd is None else cwd
+    environment = os.environ if environ is None else environ
+    uri = config_uri or environment.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{folder / 'mlflow.db'}"
+    if uri.startswith("file:") or ("://" not in uri and uri != "databricks"):
+        raise TrackingUriRefused(
+            uri,
+            "MLflow no longer writes to folders; use sqlite:///mlflow.db or the http:// address of a server",
+        )
+    if uri.startswith(_SQLITE):
+        path = uri[len(_SQLITE) :]
+        if not path:
+            raise TrackingUriRefused(uri, "it names no file; write sqlite:///mlflow.db")
+        return f"{_SQLITE}{folder / path}"
+    return uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite URI, None for any other URI."""
+    return Path(uri[len(_SQLITE) :]) if uri.startswith(_SQLITE) else None
+
+
+def check_reachable(uri: str, timeout: float) -> None:
+    """Raise unless tracking answers now; for the start of a run under ``tracking.required``.
+
+    A server is asked for ``/health``; of sqlite the folder must be writable. Other URIs (a database server, a
+    managed service) are not asked: their mirror reports what it meets.
+
+    Args:
+        uri: A resolved tracking URI.
+        timeout: Seconds that the server may take.
+
+    Raises:
+        TrackingUnavailable: It is away, hangs or turns us away, with the reason.
+    """
+    database = sqlite_path(uri)
+    if database is not None:
+        existing = database if database.exists() else database.parent
+        if not os.access(existing, os.W_OK):
+            raise TrackingUnavailable(uri, f"{existing} does not exist or is not writable")
+        return
+    if urlsplit(uri).scheme not in ("http", "https"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=timeout):
+            return
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == 404:  # a proxy that does not pass /health on: something answers
+            return
+        raise TrackingUnavailable(uri, _http_reason(error.code)) from None
+    except (OSError, ValueError) as error:  # refused, unknown host, timed out, not a URL
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise TrackingUnavailable(uri, str(reason) or type(reason).__name__) from None
+
+
+def _http_reason(code: int) -> str:
+    if code == 401:
+        return "HTTP 401: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if code == 403:
+        return "HTTP 403: the server's --allowed-hosts may not list this host name"
+    return f"HTTP {code}"
