@@ -1,0 +1,118 @@
+"""The bookkeeping of one ``map_ordered`` call of a ``RayGroup``: what is out, what came, what is next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import ObjectRef
+
+from cluster.actor import Reply
+from cluster.group import Item, StepTiming, Vector
+from cluster.schedule import Assignment, Schedule
+from cluster.supervisor import Worker
+from cluster.timing import Interval, union_length
+
+# Below this size Ray sends an argument inside the message, which is faster than one object for all.
+_BY_VALUE_BYTES = 100_000
+
+
+@dataclass(slots=True, frozen=True)
+class Sent:
+    """An assignment under way, and when it was sent (driver's monotonic clock)."""
+
+    assignment: Assignment
+    at: float
+
+
+class Call:
+    """State of one call. Holds the shared object alive until the call is closed."""
+
+    def __init__(self, version: int, shared: Vector, items: Sequence[Item], *, max_attempts: int) -> None:
+        self.version = version
+        self.items = list(items)
+        self.schedule = Schedule(len(self.items), max_attempts=max_attempts)
+        self.refs: dict[ObjectRef[Any], Sent] = {}
+        self._shared: Any = shared.copy() if shared.nbytes < _BY_VALUE_BYTES else ray.put(shared)
+        self._results: dict[int, Any] = {}
+        self._next = 0
+        self._pings: dict[str, ObjectRef[Any]] = {}
+        self._reasons: dict[int, list[str]] = {}
+        self._worked: list[Interval] = []
+        self._began = time.monotonic()
+
+    def send(self, assignment: Assignment, worker: Worker) -> None:
+        """Issues an item to its worker; before a last attempt the worker has to show that it lives."""
+        if self.schedule.is_last_attempt(assignment):
+            self._pings[assignment.worker] = worker.actor.ping.remote()
+        item = self.items[assignment.index]
+        at = time.monotonic()
+        ref = worker.actor.run.remote(self.version, self._shared, item, assignment.index, assignment.attempt)
+        self.refs[ref] = Sent(assignment, at)
+
+    def take(self, ref: ObjectRef[Any]) -> Sent:
+        """Removes a reference that has been answered."""
+        return self.refs.pop(ref)
+
+    def finish(self, sent: Sent, reply: Reply, worker: Worker | None) -> None:
+        """Keeps a result until its turn comes; a void one is dropped."""
+        if not self.schedule.finish(sent.assignment):
+            return
+        self._results[reply.index] = reply.result
+        worked = (reply.start, reply.end)
+        if worker is not None:
+            worker.clock.observe(issued=sent.at, worked=worked, arrived=time.monotonic())
+            worked = worker.clock.to_driver(worked)
+        self._worked.append(worked)
+
+    def is_to_blame(self, worker: str) -> bool:
+        """Whether a lost worker's running item is to be charged.
+
+        A worker that died unnoticed between two calls has not even begun its item. Before a last attempt,
+        which decides over poison, the worker was asked; without its answer the item is innocent.
+        """
+        ping = self._pings.pop(worker, None)
+        if ping is None:
+            return True
+        try:
+            ray.get(ping, timeout=0)
+        except Exception:  # whatever kind: it did not answer
+            return False
+        return True
+
+    def forget(self, worker: str) -> None:
+        """Drops the references to everything a lost worker had."""
+        self.refs = {ref: sent for ref, sent in self.refs.items() if sent.assignment.worker != worker}
+
+    def note_loss(self, assignment: Assignment, reason: str) -> None:
+        """Remembers why an item came back."""
+        self._reasons.setdefault(assignment.index, []).append(f"worker {assignment.worker}, {reason}")
+
+    def reasons(self, index: int) -> tuple[str, ...]:
+        """Why an item came back, each time."""
+        return tuple(self._reasons.get(index, ()))
+
+    def has_next(self) -> bool:
+        """Whether the next result in item order has come."""
+        return self._next in self._results
+
+    def pop_next(self) -> Any:
+        """Hands over the next result in item order, keeping no reference to it."""
+        self._next += 1
+        return self._results.pop(self._next - 1)
+
+    def close(self) -> StepTiming:
+        """Drops everything outstanding; what has not begun in a worker is withdrawn."""
+        for ref in self.refs:
+            ray.cancel(ref)
+        self.refs.clear()
+        self._results.clear()
+        self._shared = None
+        return StepTiming(
+            wall_s=time.monotonic() - self._began,
+            busy_any_s=union_length(self._worked),
+            busy_total_s=sum(end - start for start, end in self._worked),
+        )

@@ -1,0 +1,272 @@
+"""``RayGroup``: the loop that moves items between a ``Schedule`` and Ray actors.
+
+One object for the shared vector a call, one message for each item, results fetched as they come and handed
+over in item order. Whatever happens to the workers changes when a result comes, never what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray import ObjectRef, cloudpickle
+
+from cluster.actor import Reply
+from cluster.call import Call, Sent
+from cluster.connect import connect
+from cluster.errors import ContractViolation, ShardFailed, ShardPoisoned
+from cluster.failure import Failure, type_name
+from cluster.faults import describe_fault, is_place_fault, is_worker_fault
+from cluster.fold import OrderedFold
+from cluster.group import Event, Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
+from cluster.options import RayOptions
+from cluster.schedule import Assignment, Setback
+from cluster.supervisor import Supervisor, Worker, pids
+
+
+class RayGroup:
+    """Workers as Ray actors, on this machine or many.
+
+    Returns at once: the workers start meanwhile, work begins with the first that is ready, late ones join.
+
+    Args:
+        factory: builds the work function in each worker; pickled by reference if it can be imported.
+        options: where and how many.
+        on_event: told of workers that start or are lost, and of re-issued items.
+
+    Raises:
+        ClusterUnavailable: no Ray at the address.
+        ContractViolation: the factory cannot be pickled, or the address has a wrong form.
+    """
+
+    def __init__(
+        self, factory: WorkFactory, options: RayOptions | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        self._options = options or RayOptions()
+        self._on_event: OnEvent = on_event or (lambda event: None)
+        self._timing = StepTiming()
+        self._call: Call | None = None
+        self._closed = False
+        try:
+            pickled: bytes = cloudpickle.dumps(factory)  # type: ignore[no-untyped-call]
+        except Exception as error:  # whatever a user's object raises when it is pickled
+            raise ContractViolation(f"the factory {factory!r} cannot be pickled: {error}") from error
+        self._owns_ray = connect(self._options)
+        try:
+            self._supervisor = Supervisor(pickled, self._options, self._on_event)
+        except BaseException:
+            if self._owns_ray:
+                ray.shutdown()
+            raise
+
+    @property
+    def num_workers(self) -> int:
+        """How many workers the group aims at; some may be starting."""
+        return self._options.num_workers
+
+    def worker_pids(self) -> dict[str, int]:
+        """Worker id -> process id (on its own node) of the workers that are ready."""
+        return pids(self._supervisor.ready)
+
+    def wait_ready(self, count: int | None = None) -> None:
+        """Waits until ``count`` workers (default: all) are ready. Never needed before a call.
+
+        Raises:
+            GroupStartTimeout, WorkerStartFailed, WorkersLost: see ``WorkerGroup``.
+        """
+        self._check_open()
+        while len(self._supervisor.ready) < (self.num_workers if count is None else count):
+            starting = self._supervisor.starting
+            if not starting:
+                return
+            for ref in _wait(starting, self._supervisor.patience()):
+                self._supervisor.greet(ref)
+            self._supervisor.check_warmup()
+
+    def map_ordered(self, version: int, shared: Vector, items: Sequence[Item]) -> Iterator[Any]:
+        """See ``WorkerGroup.map_ordered``. Results may be read-only views of shared memory."""
+        self._check_open()
+        check_call(shared, items)
+        self._drop_call()
+        call = Call(version, shared, items, max_attempts=self._options.max_attempts)
+        for worker in self._supervisor.ready:
+            call.schedule.join(worker.id)
+        self._call = call
+        return self._results(call)
+
+    def reduce(self, version: int, shared: Vector, items: Sequence[Item]) -> Folded:
+        """See ``WorkerGroup.reduce``."""
+        fold = OrderedFold(version=version, num_items=len(items))
+        for index, partial in enumerate(self.map_ordered(version, shared, items)):
+            fold.add(version, index, partial)
+            del partial  # the loop would hold it, and its shared memory, while it waits for the next one
+        return fold.result()
+
+    def timing(self) -> StepTiming:
+        """See ``WorkerGroup.timing``."""
+        return self._timing
+
+    def close(self) -> None:
+        """Kills the workers; leaves Ray if this group joined it. May be called again, and after Ctrl-C."""
+        if self._closed:
+            return
+        self._closed = True
+        self._drop_call()
+        if ray.is_initialized():
+            self._supervisor.close()
+            if self._owns_ray:
+                ray.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _results(self, call: Call) -> Iterator[Any]:
+        try:
+            while True:
+                while call.has_next():
+                    yield call.pop_next()
+                    if self._call is not call:
+                        raise ContractViolation(
+                            f"version {call.version}: another call began, or the group was closed"
+                        )
+                if call.schedule.done:
+                    return
+                self._issue(call)
+                self._advance(call)
+                self._issue(call)
+        finally:
+            if self._call is call:
+                self._drop_call()
+
+    def _issue(self, call: Call) -> None:
+        for assignment in call.schedule.issue():
+            worker = self._supervisor.get(assignment.worker)
+            if worker is None:
+                raise RuntimeError(f"an item was given to worker {assignment.worker}, which is not there")
+            call.send(assignment, worker)
+
+    def _advance(self, call: Call) -> None:
+        """Waits until something happens, then takes in everything that has."""
+        refs = [*call.refs, *self._supervisor.starting]
+        faults: list[tuple[ObjectRef[Any], Exception]] = []
+        for ref in _wait(refs, self._supervisor.patience()):
+            if ref not in call.refs:
+                self._welcome(call, self._supervisor.greet(ref))
+                continue
+            try:
+                reply = ray.get(ref)
+            except Exception as error:  # sorted by type below; results that came are taken in before losses
+                faults.append((ref, error))
+                continue
+            self._accept(call, call.take(ref), reply)
+        for ref, fault in faults:
+            self._suffer(call, ref, fault)
+        self._supervisor.check_warmup()
+
+    def _welcome(self, call: Call, worker: Worker | None) -> None:
+        if worker is not None:
+            call.schedule.join(worker.id)
+
+    def _accept(self, call: Call, sent: Sent, reply: Reply) -> None:
+        assignment = sent.assignment
+        worker = self._supervisor.get(assignment.worker)
+        stamp = (reply.version, reply.index, reply.attempt)
+        if stamp != (call.version, assignment.index, assignment.attempt):
+            raise ContractViolation(
+                f"worker {assignment.worker} answered for version, item, attempt {stamp}; expected "
+                f"{(call.version, assignment.index, assignment.attempt)}"
+            )
+        failure = reply.result
+        if not isinstance(failure, Failure):
+            call.finish(sent, reply, worker)
+        elif failure.place:
+            self._settle(call, call.schedule.fail(assignment), f"{failure.error_type}: {failure.message}")
+        else:
+            raise self._shard_failed(call, assignment, failure) from failure.original()
+
+    def _suffer(self, call: Call, ref: ObjectRef[Any], error: Exception) -> None:
+        """Ray raised instead of answering."""
+        if ref not in call.refs:  # its worker was lost a moment ago, with all that it had
+            return
+        assignment = call.refs[ref].assignment
+        if not is_place_fault(error):  # for instance a result that does not pickle
+            failure = Failure(
+                place=False,
+                error_type=type_name(type(getattr(error, "cause", None) or error)),
+                message=str(error).strip().rpartition("\n")[2],
+                remote_traceback=str(error),
+            )
+            raise self._shard_failed(call, assignment, failure) from error
+        reason = describe_fault(error)
+        if is_worker_fault(error):
+            charge = call.is_to_blame(assignment.worker)
+            call.forget(assignment.worker)
+            setback = call.schedule.lose(assignment.worker, charge=charge)
+            self._settle(call, setback, reason, lost=assignment.worker)
+        else:
+            call.take(ref)
+            self._settle(call, call.schedule.fail(assignment), reason)
+
+    def _settle(self, call: Call, setback: Setback, reason: str, *, lost: str | None = None) -> None:
+        """Tells of what goes back, replaces a lost worker, and gives up on a poisoned item."""
+        for back in setback.returned:
+            call.note_loss(back, reason)
+        for index in setback.poisoned:
+            if lost is not None:
+                self._supervisor.lose(lost, reason, version=call.version)
+            raise ShardPoisoned(
+                version=call.version,
+                index=index,
+                describe=call.items[index].describe(),
+                attempts=self._options.max_attempts,
+                reasons=call.reasons(index),
+            )
+        for back in setback.returned:
+            detail = {
+                "version": call.version,
+                "index": back.index,
+                "attempt": back.attempt + 1,
+                "worker": back.worker,
+                "reason": reason,
+            }
+            self._on_event(Event(kind="shard_reissued", detail=detail))
+        if lost is not None:
+            self._supervisor.lose(lost, reason, version=call.version)
+
+    def _shard_failed(self, call: Call, assignment: Assignment, failure: Failure) -> ShardFailed:
+        return ShardFailed(
+            version=call.version,
+            index=assignment.index,
+            describe=call.items[assignment.index].describe(),
+            error_type=failure.error_type,
+            message=failure.message,
+            remote_traceback=failure.remote_traceback,
+            worker=assignment.worker,
+        )
+
+    def _drop_call(self) -> None:
+        if self._call is not None:
+            call, self._call = self._call, None
+            self._timing = call.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ContractViolation("the group is closed")
+
+
+def _wait(refs: list[ObjectRef[Any]], timeout: float | None) -> list[ObjectRef[Any]]:
+    """All references that are ready once at least one is; none after ``timeout`` seconds."""
+    ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
+    if ready and len(refs) > 1:
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+    return list(ready)

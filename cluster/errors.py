@@ -1,0 +1,160 @@
+"""Everything that can go wrong in a worker group, as one tree.
+
+    ClusterError
+    ├── ClusterUnavailable      no Ray answers at the address
+    ├── GroupStartTimeout       Ray answers, but too few workers became ready in time
+    ├── WorkerStartFailed       the factory raised in a worker: the same everywhere, so raised at once
+    ├── ContractViolation       a caller or a work function broke the contract (also a ValueError)
+    ├── ShardFailed             the work function raised: a function failure, raised at once
+    ├── ShardPoisoned           one item lost its place too often: place failures, attempts used up
+    └── WorkersLost             too few workers are left and the restart budget is used up
+
+``PlaceFailure`` stands apart: a work function raises it to say that *this place* cannot do the work
+(its accelerator is out of memory, its disk is full) while another place may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ClusterError(Exception):
+    """Base of all errors of a worker group. Each of them pickles with its type, message and fields."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+def _restore(cls: type[ClusterError], args: tuple[Any, ...], fields: Mapping[str, Any]) -> ClusterError:
+    # Not through __init__: the constructors take keyword arguments and compose the message from them.
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ClusterUnavailable(ClusterError):
+    """No Ray cluster could be reached at ``address``."""
+
+    def __init__(self, *, address: str, reason: str, auth_mode: str | None) -> None:
+        super().__init__(
+            f"no Ray cluster at {address!r}: {reason}. Check that `ray start --head` runs there and that the "
+            f"port is open. A cluster that uses token authentication refuses others without saying so: here "
+            f"RAY_AUTH_MODE is {auth_mode or 'not set'}; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to the "
+            f"cluster's token, or RAY_AUTH_MODE=disabled for a cluster without it."
+        )
+        self.address = address
+        self.reason = reason
+        self.auth_mode = auth_mode
+
+
+class GroupStartTimeout(ClusterError):
+    """Fewer workers than needed were ready when the warm-up time was over."""
+
+    def __init__(self, *, ready: int, needed: int, timeout_s: float, asked: str, has: str) -> None:
+        super().__init__(
+            f"{ready} of {needed} needed workers were ready after {timeout_s:g} s. Asked: {asked}. "
+            f"Ray has: {has}. Ask for fewer or smaller workers (num_workers, cpus_per_worker, "
+            f"gpus_per_worker), accept fewer (min_workers), or wait longer (warmup_timeout_s)."
+        )
+        self.ready = ready
+        self.needed = needed
+        self.timeout_s = timeout_s
+        self.asked = asked
+        self.has = has
+
+
+class WorkerStartFailed(ClusterError):
+    """The factory raised while a worker built its work function."""
+
+    def __init__(self, *, worker: str, error_type: str, message: str, remote_traceback: str) -> None:
+        super().__init__(
+            f"worker {worker} could not build its work function: {error_type}: {message}\n"
+            f"--- traceback in the worker ---\n{remote_traceback.rstrip()}"
+        )
+        self.worker = worker
+        self.error_type = error_type
+        self.message = message
+        self.remote_traceback = remote_traceback
+
+
+class ContractViolation(ClusterError, ValueError):
+    """A caller or a work function broke the contract of the group; the message says which rule."""
+
+
+class ShardFailed(ClusterError):
+    """The work function raised for one item. Running it again would raise again, so nothing is retried.
+
+    Attributes:
+        version: of the call, as given to ``map_ordered``.
+        index: position of the item in the call.
+        describe: ``item.describe()``.
+        error_type: name of the original exception's class, with its module unless it is a builtin.
+        message: the original message.
+        remote_traceback: as text, from where it was raised.
+        worker: id of the worker that ran it.
+
+    ``__cause__`` is the original exception itself when it survives a pickle, else None.
+    """
+
+    def __init__(
+        self,
+        *,
+        version: int,
+        index: int,
+        describe: str,
+        error_type: str,
+        message: str,
+        remote_traceback: str,
+        worker: str,
+    ) -> None:
+        super().__init__(
+            f"version {version}, item {index} ({describe}) raised {error_type} in worker {worker}: "
+            f"{message}\n--- traceback in the worker ---\n{remote_traceback.rstrip()}"
+        )
+        self.version = version
+        self.index = index
+        self.describe = describe
+        self.error_type = error_type
+        self.message = message
+        self.remote_traceback = remote_traceback
+        self.worker = worker
+
+
+class ShardPoisoned(ClusterError):
+    """One item was charged with ``attempts`` place failures; the last attempt ran alone on its worker."""
+
+    def __init__(
+        self, *, version: int, index: int, describe: str, attempts: int, reasons: tuple[str, ...]
+    ) -> None:
+        listed = "; ".join(f"{n}. {reason}" for n, reason in enumerate(reasons, 1))
+        super().__init__(
+            f"version {version}, item {index} ({describe}) cost {attempts} workers and is not tried again: "
+            f"{listed}. Most often it needs more memory than a worker has."
+        )
+        self.version = version
+        self.index = index
+        self.describe = describe
+        self.attempts = attempts
+        self.reasons = reasons
+
+
+class WorkersLost(ClusterError):
+    """Too few workers are left, and the restart budget of the time window is used up."""
+
+    def __init__(self, *, alive: int, needed: int, restarts: int, window_s: float, last_reason: str) -> None:
+        super().__init__(
+            f"{alive} workers are left of at least {needed} needed, and the budget of {restarts} restarts in "
+            f"{window_s:g} s is used up. Last loss: {last_reason}. Look at the machines (memory, "
+            f"preemption), or raise max_restarts."
+        )
+        self.alive = alive
+        self.needed = needed
+        self.restarts = restarts
+        self.window_s = window_s
+        self.last_reason = last_reason
+
+
+class PlaceFailure(Exception):
+    """Raised by a work function or a factory: this worker cannot do it, another one may."""

@@ -1,0 +1,145 @@
+"""Which item runs where: a state machine without Ray and without a clock.
+
+Each item is pending, running or done. Items are issued lowest index first, breadth-first: to the worker
+with the fewest items in flight, at most ``in_flight`` each (the second hides the round trip).
+
+A worker runs its items in the order of issue. When it is lost, the oldest one was running and is *charged*
+with the loss; those queued behind it go back without a charge. An item with ``max_attempts`` charges is
+poisoned. Its last attempt runs alone on a worker, so that nothing else can be the reason.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+from cluster.errors import ContractViolation
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One run of one item: the ``attempt``-th (from 1) of item ``index``, on ``worker``."""
+
+    index: int
+    attempt: int
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """What a loss did: assignments that are void (their items are pending again), and poisoned items."""
+
+    returned: tuple[Assignment, ...] = ()
+    poisoned: tuple[int, ...] = ()
+
+
+class Schedule:
+    """The state of one call over ``num_items`` items.
+
+    Example:
+        >>> schedule = Schedule(3)
+        >>> schedule.join("a"), schedule.join("b")
+        (None, None)
+        >>> [(a.index, a.worker) for a in schedule.issue()]
+        [(0, 'a'), (1, 'b'), (2, 'a')]
+        >>> [a.index for a in schedule.lose("a").returned]
+        [0, 2]
+        >>> [(a.index, a.attempt, a.worker) for a in schedule.issue()]
+        [(0, 2, 'b')]
+    """
+
+    def __init__(self, num_items: int, *, in_flight: int = 2, max_attempts: int = 3) -> None:
+        self._in_flight = in_flight
+        self._max_attempts = max_attempts
+        self._pending = list(range(num_items))  # a heap; sorted, so it is one
+        self._attempts = [0] * num_items
+        self._charges = [0] * num_items
+        self._tried: dict[int, set[str]] = {}  # only for items that came back
+        self._queues: dict[str, list[Assignment]] = {}  # worker -> running, then queued
+        self._unfinished = num_items
+
+    @property
+    def done(self) -> bool:
+        """Whether every item has a result."""
+        return self._unfinished == 0
+
+    def join(self, worker: str) -> None:
+        """A worker is ready. Raises ContractViolation if it is there already."""
+        if worker in self._queues:
+            raise ContractViolation(f"worker {worker} joined twice")
+        self._queues[worker] = []
+
+    def running(self, worker: str) -> tuple[Assignment, ...]:
+        """What the worker has in flight, oldest first; empty if it is unknown."""
+        return tuple(self._queues.get(worker, ()))
+
+    def is_last_attempt(self, assignment: Assignment) -> bool:
+        """Whether one more charge would poison the item."""
+        return self._charges[assignment.index] == self._max_attempts - 1
+
+    def issue(self) -> list[Assignment]:
+        """Everything that can be issued now."""
+        issued: list[Assignment] = []
+        while self._pending and (worker := self._choose(self._pending[0])) is not None:
+            index = heapq.heappop(self._pending)
+            self._attempts[index] += 1
+            assignment = Assignment(index, self._attempts[index], worker)
+            self._queues[worker].append(assignment)
+            issued.append(assignment)
+        return issued
+
+    def finish(self, assignment: Assignment) -> bool:
+        """A result came. False if the assignment is void (its worker was lost, or it was finished before)."""
+        queue = self._queues.get(assignment.worker, [])
+        if assignment not in queue:
+            return False
+        queue.remove(assignment)
+        self._unfinished -= 1
+        return True
+
+    def lose(self, worker: str, *, charge: bool = True) -> Setback:
+        """A worker is gone. With ``charge`` the item it was running is held responsible."""
+        queue = self._queues.pop(worker, [])
+        poisoned = [a.index for n, a in enumerate(queue) if self._give_back(a, charge=charge and n == 0)]
+        return Setback(tuple(queue), tuple(poisoned))
+
+    def fail(self, assignment: Assignment) -> Setback:
+        """One item failed for its place while the worker lives. Charged."""
+        queue = self._queues.get(assignment.worker, [])
+        if assignment not in queue:
+            return Setback()
+        queue.remove(assignment)
+        poisoned = self._give_back(assignment, charge=True)
+        return Setback((assignment,), (assignment.index,) if poisoned else ())
+
+    def _give_back(self, assignment: Assignment, *, charge: bool) -> bool:
+        """Makes an item pending again, or says that it is poisoned."""
+        index = assignment.index
+        self._tried.setdefault(index, set()).add(assignment.worker)
+        self._charges[index] += charge
+        if self._charges[index] >= self._max_attempts:
+            return True
+        heapq.heappush(self._pending, index)
+        return False
+
+    def _choose(self, index: int) -> str | None:
+        """The worker for an item: one that has not tried it, then the least loaded, then the first to join.
+
+        An item on its last attempt waits for an idle worker, and nothing else is issued before it, so that it
+        cannot starve.
+        """
+        alone = 0 < self._max_attempts - 1 == self._charges[index]
+        tried = self._tried.get(index, ())
+        best: tuple[bool, int] | None = None
+        chosen: str | None = None
+        for worker, queue in self._queues.items():
+            if len(queue) >= (1 if alone else self._in_flight) or self._is_reserved(queue):
+                continue
+            rank = (worker in tried, len(queue))
+            if best is None or rank < best:
+                best, chosen = rank, worker
+        return chosen
+
+    def _is_reserved(self, queue: list[Assignment]) -> bool:
+        """Whether the worker runs an item on its last attempt, which stays alone."""
+        return self._max_attempts > 1 and any(self.is_last_attempt(a) for a in queue)

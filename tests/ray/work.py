@@ -1,0 +1,155 @@
+"""Items and work functions for the tests of the groups; importable in the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster import Partial, PlaceFailure, Vector, WorkFunction, worker_context
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One item; ``folder`` is where marks about it are left."""
+
+    index: int
+    folder: str = ""
+    kind: str = "train"
+
+    def describe(self) -> str:
+        """Its name in messages."""
+        return f"piece {self.index} of {self.kind}"
+
+
+def pieces(count: int, folder: Path | None = None) -> list[Piece]:
+    """Items 0..count-1."""
+    return [Piece(index, str(folder) if folder else "") for index in range(count)]
+
+
+def numbers(version: int, shared: Vector, item: Piece) -> Partial:
+    """Values whose float32 sum depends on the order of the additions."""
+    rng = np.random.default_rng((version, item.index))
+    scale = np.float32(10.0) ** rng.integers(-6, 7, size=shared.size).astype(np.float32)
+    vector = (shared + rng.standard_normal(shared.size, dtype=np.float32)) * scale
+    loss = float(vector.astype(np.float64).sum())
+    return Partial(vector=vector, metrics={"loss": (loss, 3.0)}, count=3)
+
+
+def number_factory() -> WorkFunction:
+    """Of ``numbers``."""
+    return numbers
+
+
+def mark(folder: str, name: str) -> bool:
+    """Leaves a file behind; True for the one process that made it."""
+    try:
+        os.close(os.open(Path(folder) / name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def await_file(folder: str, name: str) -> None:
+    """Blocks until somebody writes into the pipe (made beforehand by ``os.mkfifo``)."""
+    with open(Path(folder) / name) as pipe:
+        pipe.read()
+
+
+@dataclass(frozen=True)
+class SuicideFactory:
+    """The worker kills itself with SIGKILL in the middle of item ``index``, ``times`` times."""
+
+    indices: tuple[int, ...]
+    times: int = 1
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Partial:
+            if item.index in self.indices:
+                for n in range(self.times):
+                    if mark(item.folder, f"died-{version}-{item.index}-{n}"):
+                        os.kill(os.getpid(), signal.SIGKILL)
+            return numbers(version, shared, item)
+
+        return work
+
+
+@dataclass(frozen=True)
+class HoldFactory:
+    """Says in a pipe that item ``index`` has begun (with the pid), and holds it the first time, for ever."""
+
+    indices: tuple[int, ...]
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Partial:
+            if item.index in self.indices and mark(item.folder, f"held-{version}-{item.index}"):
+                (Path(item.folder) / f"begun-{item.index}").write_text(str(os.getpid()))
+                signal.pause()
+            return numbers(version, shared, item)
+
+        return work
+
+
+class Stubborn(Exception):
+    """An exception that does not pickle."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"stubborn {one} {two}")
+        self.handle = open(os.devnull)  # noqa: SIM115 - what makes it unpicklable
+
+
+@dataclass(frozen=True)
+class RaiseFactory:
+    """Item ``index`` raises: 'value', 'stubborn', 'place' (always), 'place-once', 'memory-once', 'result'."""
+
+    index: int
+    how: str
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Any:
+            if item.index != self.index:
+                return numbers(version, shared, item)
+            match self.how:
+                case "value":
+                    raise ValueError("a wrong value")
+                case "stubborn":
+                    raise Stubborn(1, 2)
+                case "write":
+                    shared[0] = 1.0
+                case "place":
+                    raise PlaceFailure("no room here")
+                case "place-once" if mark(item.folder, "failed-once"):
+                    raise PlaceFailure("no room here")
+                case "memory-once" if mark(item.folder, "failed-once"):
+                    raise MemoryError
+                case "result":
+                    return lambda: None if os.getpid() else work
+            return numbers(version, shared, item)
+
+        return work
+
+
+def broken_factory() -> WorkFunction:
+    """Raises."""
+    raise LookupError("no such model: conv5")
+
+
+def context_factory() -> WorkFunction:
+    """Returns what the worker knows of itself, as the factory and as the work function see it."""
+    at_start = worker_context()
+
+    def work(version: int, shared: Vector, item: Piece) -> Any:
+        environment = os.environ.get("CLUSTER_TEST_VALUE")
+        return at_start, worker_context(), environment, shared.flags.writeable
+
+    return work
