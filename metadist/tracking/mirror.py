@@ -129,10 +129,8 @@ class MlflowMirror:
         num_failures = 0
         try:
             while True:
-                last_round = (
-                    self._closing
-                )  # read before sending: what is in the journal by then is in the round
-                self._wake.clear()
+                self._wake.clear()  # before looking at _closing: a close in between then wakes the wait below
+                last_round = self._closing  # before sending: the last round then has all of the journal
                 try:
                     self._sender.send_pending()
                 except Exception as error:
