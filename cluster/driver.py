@@ -7,6 +7,7 @@ over in item order. Whatever happens to the workers changes when a result comes,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from ray import ObjectRef, cloudpickle
 from cluster.actor import Reply
 from cluster.call import Call, Sent
 from cluster.connect import connect
-from cluster.errors import ContractViolation, ShardFailed, ShardPoisoned
+from cluster.errors import ContractViolation, ShardFailed, ShardPoisoned, WorkersLost
 from cluster.failure import Failure, type_name
 from cluster.faults import describe_fault, is_place_fault, is_worker_fault
 from cluster.fold import OrderedFold
@@ -71,15 +72,19 @@ class RayGroup:
         return pids(self._supervisor.ready)
 
     def wait_ready(self, count: int | None = None) -> None:
-        """Waits until ``count`` workers (default: all) are ready. Never needed before a call.
+        """Waits until ``count`` workers are ready. Never needed before a call.
+
+        Args:
+            count: None waits for the end of the warm-up: all are ready, or ``min_workers`` in time.
 
         Raises:
             GroupStartTimeout, WorkerStartFailed, WorkersLost: see ``WorkerGroup``.
         """
         self._check_open()
-        while len(self._supervisor.ready) < (self.num_workers if count is None else count):
+        self._supervisor.check_alive()
+        while not self._supervisor.warm if count is None else len(self._supervisor.ready) < count:
             starting = self._supervisor.starting
-            if not starting:
+            if not starting:  # the others were lost and not replaced
                 return
             for ref in _wait(starting, self._supervisor.patience()):
                 self._supervisor.greet(ref)
@@ -90,6 +95,7 @@ class RayGroup:
         self._check_open()
         check_call(shared, items)
         self._drop_call()
+        self._supervisor.check_alive()
         call = Call(version, shared, items, max_attempts=self._options.max_attempts)
         for worker in self._supervisor.ready:
             call.schedule.join(worker.id)
@@ -223,7 +229,8 @@ class RayGroup:
             call.note_loss(back, reason)
         for index in setback.poisoned:
             if lost is not None:
-                self._supervisor.lose(lost, reason, version=call.version)
+                with suppress(WorkersLost):  # the poisoned item is the better answer to why
+                    self._supervisor.lose(lost, reason, version=call.version)
             raise ShardPoisoned(
                 version=call.version,
                 index=index,

@@ -82,7 +82,7 @@ class Event:
     Kinds and their details:
         worker_started: worker, slot, pid, node, startup_s
         worker_lost: worker, slot, pid, version (None outside a call), reason
-        worker_not_replaced: worker, slot, reason (the restart budget is used up, enough others are left)
+        worker_not_replaced: worker, slot, reason (the restart budget is used up)
         workers_missing: ready, asked, has (warm-up is over, fewer than asked but enough are ready)
         shard_reissued: version, index, attempt (the new one, from 2), worker (which lost it), reason
     """

@@ -77,6 +77,11 @@ class Supervisor:
         return list(self._starting)
 
     @property
+    def warm(self) -> bool:
+        """Whether the first warm-up is over: all are ready, or enough are and the time is over."""
+        return self._warm
+
+    @property
     def ready(self) -> list[Worker]:
         """The workers that can be given items, in order of creation."""
         return [worker for worker in self._workers.values() if worker.started is not None]
@@ -134,16 +139,20 @@ class Supervisor:
         if self._budget.spend(time.monotonic()):
             self._create(worker.slot)
             return
-        needed = self._options.min_workers or 1
-        if len(self._workers) < needed:
+        self._tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raises WorkersLost if fewer workers are left than the group needs to go on."""
+        alive, needed = len(self._workers), self._options.min_workers or 1
+        if alive < needed:
             raise WorkersLost(
-                alive=len(self._workers),
+                alive=alive,
                 needed=needed,
                 restarts=self._options.restart_budget,
                 window_s=self._options.restart_window_s,
-                last_reason=reason,
+                last_reason=self._last_reason,
             )
-        self._tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
 
     def patience(self) -> float | None:
         """Seconds until ``check_warmup`` has something to say; None: never."""
@@ -160,7 +169,7 @@ class Supervisor:
         if self.patience() != 0.0:
             return
         options, ready = self._options, len(self.ready)
-        needed = options.min_workers or (1 if self._warm else options.num_workers)
+        needed = workers_needed(options, warm=self._warm)
         has = describe_resources()
         if ready < needed:
             raise GroupStartTimeout(
@@ -215,6 +224,11 @@ class Supervisor:
 
     def _tell(self, kind: str, **detail: Any) -> None:
         self._on_event(Event(kind=kind, detail=detail))
+
+
+def workers_needed(options: RayOptions, *, warm: bool) -> int:
+    """How many workers must be ready when a warm-up time is over; ``warm``: after the first one."""
+    return options.min_workers or (1 if warm else options.num_workers)
 
 
 def _kill(worker: Worker) -> None:

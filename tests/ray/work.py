@@ -54,12 +54,6 @@ def mark(folder: str, name: str) -> bool:
     return True
 
 
-def await_file(folder: str, name: str) -> None:
-    """Blocks until somebody writes into the pipe (made beforehand by ``os.mkfifo``)."""
-    with open(Path(folder) / name) as pipe:
-        pipe.read()
-
-
 @dataclass(frozen=True)
 class SuicideFactory:
     """The worker kills itself with SIGKILL in the middle of item ``index``, ``times`` times."""
@@ -82,7 +76,7 @@ class SuicideFactory:
 
 @dataclass(frozen=True)
 class HoldFactory:
-    """Says in a pipe that item ``index`` has begun (with the pid), and holds it the first time, for ever."""
+    """Tells its pid to the pipe ``begun-INDEX`` when an item begins the first time, and holds it for ever."""
 
     indices: tuple[int, ...]
 

@@ -1,0 +1,76 @@
+"""Restart budget, warm-up rule, clocks and the sorting of faults: decisions that need no Ray."""
+
+from __future__ import annotations
+
+import pytest
+import ray.exceptions as rex
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster import RayOptions
+from cluster.faults import describe_fault, is_place_fault, is_worker_fault
+from cluster.supervisor import RestartBudget, workers_needed
+from cluster.timing import ClockOffset, union_length
+
+
+def test_the_budget_is_for_a_window_of_time() -> None:
+    budget = RestartBudget(2, window_s=10.0)
+    assert [budget.spend(now) for now in (0.0, 1.0, 2.0, 9.9)] == [True, True, False, False]
+    assert [budget.spend(now) for now in (10.0, 10.5, 11.0)] == [True, False, True]
+
+
+def test_no_budget() -> None:
+    assert RestartBudget(0, window_s=10.0).spend(0.0) is False
+
+
+@pytest.mark.parametrize(
+    ("min_workers", "warm", "needed"), [(None, False, 4), (None, True, 1), (2, False, 2), (2, True, 2)]
+)
+def test_how_many_must_be_ready(min_workers: int | None, warm: bool, needed: int) -> None:
+    assert workers_needed(RayOptions(num_workers=4, min_workers=min_workers), warm=warm) == needed
+
+
+@pytest.mark.parametrize(
+    ("error", "worker", "place"),
+    [
+        (rex.ActorDiedError(), True, True),
+        (rex.ActorUnavailableError("gone", None), True, True),
+        (rex.OutOfMemoryError("the node was short of memory"), True, True),
+        (rex.NodeDiedError("dead"), True, True),
+        (rex.WorkerCrashedError(), True, True),
+        (rex.ObjectLostError("00" * 28, None, ""), False, True),
+        (rex.OwnerDiedError("00" * 28, None, ""), False, True),
+        (rex.RaySystemError(OSError("x"), "tb"), False, False),
+        (ValueError("OutOfMemoryError: ActorDiedError"), False, False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_faults_are_sorted_by_type(error: Exception, worker: bool, place: bool) -> None:
+    assert (is_worker_fault(error), is_place_fault(error)) == (worker, place)
+    assert "\n" not in describe_fault(error) and type(error).__name__ in describe_fault(error)
+
+
+def test_union() -> None:
+    assert union_length([]) == 0.0
+    assert union_length([(3.0, 4.0), (0.0, 2.0), (1.0, 1.5)]) == 3.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(lambda t: (min(t), max(t)))))
+def test_union_counts_each_unit_once(intervals: list[tuple[int, int]]) -> None:
+    covered = {unit for start, end in intervals for unit in range(start, end)}
+    assert union_length(intervals) == len(covered)
+
+
+def test_a_common_clock_is_left_alone() -> None:
+    clock = ClockOffset()
+    clock.observe(issued=1.0, worked=(1.1, 1.9), arrived=2.0)
+    assert clock.to_driver((1.1, 1.9)) == (1.1, 1.9)
+
+
+def test_another_clock_is_found_better_with_every_round_trip() -> None:
+    clock = ClockOffset()  # the driver's clock is 90 ahead
+    clock.observe(issued=100.0, worked=(10.6, 11.0), arrived=101.2)
+    wide = clock.to_driver((10.6, 11.0))[0]
+    clock.observe(issued=200.0, worked=(110.1, 111.0), arrived=201.1)
+    narrow = clock.to_driver((10.6, 11.0))[0]
+    assert abs(narrow - 100.6) < abs(wide - 100.6)
