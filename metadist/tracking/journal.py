@@ -41,7 +41,7 @@ class Journal:
         >>> with tempfile.TemporaryDirectory() as folder, Journal(folder, clock=lambda: 5) as journal:
         ...     journal.metrics(0, {"train/query_loss": 1.5})
         ...     journal.position()
-        66
+        69
     """
 
     def __init__(self, run_dir: str | Path, *, clock: Callable[[], int] = _milliseconds) -> None:
