@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -91,10 +92,10 @@ def build_glyphs(
         ImportFailed: matplotlib or its fonts are not there.
         StoreExists: there is something already.
     """
-    classes = glyph_classes(load_outlines())
+    classes = font_classes()
     if max_classes is not None:
         chosen = np.argsort(np.random.default_rng([seed, 1]).random(len(classes)), kind="stable")
-        classes = [classes[number] for number in sorted(chosen[:max_classes].tolist())]
+        classes = tuple(classes[number] for number in sorted(chosen[:max_classes].tolist()))
     splits = split_classes(len(classes), seed)
     amount = distortion or Distortion()
     batches = [
@@ -110,6 +111,16 @@ def build_glyphs(
         source=f"drawn from matplotlib's fonts, seed {seed}, {images} images a class, {amount}",
         licence=LICENCE,
     )
+
+
+@cache
+def font_classes() -> tuple[GlyphClass, ...]:
+    """The classes of the installed fonts; computed once a process (some ten seconds).
+
+    Raises:
+        ImportFailed: matplotlib or its fonts are not there.
+    """
+    return tuple(glyph_classes(load_outlines()))
 
 
 def glyph_classes(outlines: Sequence[Outline]) -> list[GlyphClass]:

@@ -100,7 +100,8 @@ def _face(number: int) -> Iterator[Outline]:
         raise ImportFailed(f"matplotlib {matplotlib.__version__} has no font {path}: reinstall it")
     font = ft2font.FT2Font(str(path))
     font.set_size(_UNIT, 72)
-    flags = ft2font.LoadFlags.NO_HINTING  # matplotlib 3.10 or later
+    names = vars(ft2font)  # matplotlib 3.10 moved the flag into an enumeration
+    flags = names["LoadFlags"].NO_HINTING if "LoadFlags" in names else names["LOAD_NO_HINTING"]
     for code in sorted(font.get_charmap()):
         char = chr(code)
         if wanted(char):
