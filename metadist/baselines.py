@@ -1,0 +1,105 @@
+"""What the same tasks give without meta-learning: evidence, not hope.
+
+Each baseline sees exactly the fixed tasks of a report and is compared with it in pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metadist.evaluate import Report, better, mean_ci95
+from metadist.run import load_run
+from metadist.run_folder import read_config
+from metadist.sources import build_source
+from metadist.tasks import Batch
+
+Predict = Callable[[NDArray[np.float32], NDArray[Any], NDArray[np.float32]], NDArray[Any]]
+CHUNK = 50
+
+
+def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Scores of the baselines that fit the run's tasks, by name, with mean, interval and the paired difference."""
+    config = read_config(load_run(run_dir).run_dir, overrides)
+    source = build_source(config, _location(run_dir))
+    classes = config.tasks.kind == "classes"
+    metric = "accuracy" if classes else "mse"
+    methods = CLASSIFIERS if classes else REGRESSORS
+    scores: dict[str, list[float]] = {name: [] for name in methods}
+    for start in range(0, report.num_tasks, CHUNK):
+        task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
+        assert task.support is not None and task.query is not None
+        support, query = _arrays(task.support), _arrays(task.query)
+        for index in range(len(support[1])):
+            for name, method in methods.items():
+                found = method(support[0][index], support[1][index], query[0][index])
+                scores[name].append(_score(metric, found, query[1][index]))
+    ours = report.scores.query[metric][:, -1].astype(np.float64)
+    return {name: _figures(metric, np.array(values), ours) for name, values in scores.items()}
+
+
+def nearest_neighbour(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
+    """Label or value of the support example with the largest cosine to the query."""
+    return np.asarray(y[(_unit(queries) @ _unit(x).T).argmax(1)])
+
+
+def class_means(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
+    """Label of the class whose mean support example is nearest."""
+    labels = np.unique(y)
+    means = np.stack([x[y == label].mean(0) for label in labels])
+    distances = ((queries[:, None] - means[None]) ** 2).sum(-1)
+    return np.asarray(labels[distances.argmin(1)])
+
+
+def support_mean(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
+    """Mean support target, whatever the query."""
+    return np.broadcast_to(y.mean(0), (len(queries), *y.shape[1:]))
+
+
+def ridge(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
+    """Ridge regression on the support set (penalty 1, free intercept)."""
+    centre, level = x.mean(0), y.mean(0)
+    centred = (x - centre).astype(np.float64)
+    weights = np.linalg.solve(centred.T @ centred + np.eye(x.shape[1]), centred.T @ (y - level))
+    return np.asarray((queries - centre) @ weights + level)
+
+
+CLASSIFIERS: dict[str, Predict] = {"1-nearest neighbour": nearest_neighbour, "class means": class_means}
+REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regression": ridge}
+
+
+def _location(run_dir: Path) -> str | None:
+    from metadist.run_folder import read_fingerprint
+
+    location: str | None = read_fingerprint(run_dir)["location"]
+    return location
+
+
+def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    assert not isinstance(batch.x, dict)
+    return batch.x.flatten(2).numpy(), batch.y.numpy()
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+
+
+def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
+    return float((found == truth).mean()) if metric == "accuracy" else float(((found - truth) ** 2).mean())
+
+
+def _figures(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:
+    mean, half = mean_ci95(values)
+    difference, spread = mean_ci95(ours - values)
+    return {
+        metric: mean,
+        "ci95": half,
+        "difference": difference,
+        "difference_ci95": spread,
+        "beats_model": better(metric, mean, float(ours.mean())),
+    }

@@ -1,0 +1,106 @@
+"""What every command shares: one JSON object on stdout, everything for people on stderr, errors as exit codes."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """A line for people."""
+    errors.print(message, markup=False)
+
+
+def emit(result: Mapping[str, Any], *, as_json: bool, lines: Callable[[], Iterator[str]]) -> None:
+    """The command's answer: the JSON object, or lines for people, on stdout."""
+    if as_json:
+        sys.stdout.write(json.dumps(_finite(result), default=str) + "\n")
+    else:
+        for line in lines():
+            sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(total: int, description: str) -> Iterator[Callable[[int, str], None]]:
+    """A bar on a terminal, else a plain line now and then. Yields ``advance(done, text)``."""
+    if not errors.is_terminal:
+        printed = [0]
+
+        def plain(done: int, text: str) -> None:
+            if done == total or done - printed[0] >= max(1, total // 20):
+                printed[0] = done
+                say(f"{description} {done}/{total} {text}")
+
+        yield plain
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=errors) as bar:
+        task = bar.add_task(description, total=total, text="")
+        yield lambda done, text: bar.update(task, completed=done, text=text)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Turn a user's mistake into one line and its exit code; only our own bugs show a traceback."""
+    from cluster import ClusterError
+    from metadist.errors import EXIT_CTRL_C, MetadistError
+    from metadist.tracking import TrackingError, TrackingUnavailable
+    from tasks_store import TaskStoreError
+
+    try:
+        yield
+    except MetadistError as error:
+        _fail(str(error), error.exit_code)
+    except TaskStoreError as error:
+        _fail(str(error), 65)
+    except TrackingUnavailable as error:
+        _fail(str(error), 69)
+    except TrackingError as error:
+        _fail(str(error), 65)
+    except ClusterError as error:
+        _fail(str(error), 69)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_CTRL_C)
+
+
+def _fail(message: str, code: int) -> None:
+    say(f"error: {message}")
+    raise typer.Exit(code) from None
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: such a figure is null, and its neighbours say why."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def percent(value: float | None, half: float | None) -> str:
+    """``95.1 +- 0.4 %``."""
+    return "not finite" if value is None else f"{100 * value:.1f} +- {100 * (half or 0):.1f} %"
+
+
+def figure(metric: str, figures: Mapping[str, Any]) -> str:
+    """A metric with its interval, in percent where it is an accuracy."""
+    value, half = figures[metric], figures["ci95"]
+    if metric == "accuracy":
+        return f"accuracy {percent(value, half)}"
+    return f"{metric} not finite" if value is None else f"{metric} {value:.4g} +- {half or 0:.2g}"

@@ -1,0 +1,274 @@
+"""The configuration tree. One frozen, typed tree is shared by command line, Python, driver and actors.
+
+Every ``auto`` and ``null`` of the arithmetic is resolved once by `resolve`, a pure function of the configuration
+(never of timing, free memory or the number of workers). What the cluster has (its workers, its kind of device)
+is resolved by `metadist.run` before step 0 and recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Transform(Section):
+    """A named step between column and tensor; ``pixels`` scales uint8 to 0..1 and adds the channel axis."""
+
+    name: Literal["pixels"]
+
+
+class TasksConfig(Section):
+    """Which tasks are trained on. ``kind: classes`` draws N-way episodes, ``kind: parameters`` one row a task."""
+
+    source: Literal["parquet", "synthetic"] = "parquet"
+    path: str | None = Field(None, description="a folder, a URI, or the name of a store under METADIST_HOME")
+    name: Literal["sinusoid"] | None = Field(None, description="generator of a synthetic source")
+    kind: Literal["classes", "groups", "parameters"] = "classes"
+    ways: PositiveInt = 5
+    shots: PositiveInt = Field(1, description="support examples, a class where there are classes")
+    queries: PositiveInt = Field(15, description="query examples, a class where there are classes")
+    rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
+    order: Literal["random", "time"] = Field(
+        "random", description="kind groups: how support and query are cut"
+    )
+    value: str | None = Field(None, description="column of the inputs; the only one where null")
+    target: str | None = Field(None, description="kind groups: column of the targets")
+    transform: tuple[Transform, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> TasksConfig:
+        if self.source == "parquet" and self.path is None:
+            raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
+        if self.source == "synthetic" and (self.name is None or self.kind != "parameters"):
+            raise ValueError("tasks.source synthetic needs tasks.name and tasks.kind: parameters")
+        if self.source == "parquet" and self.kind == "parameters":
+            raise ValueError("parameter rows need tasks.source: synthetic, which turns a row into examples")
+        if self.kind == "groups" and self.target is None:
+            raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
+        return self
+
+
+class ModelConfig(Section):
+    """The network: a shipped one by ``name``, or ``factory: "my_package.models:build"`` with ``options``."""
+
+    name: Literal["mlp", "conv4"] | None = None
+    factory: str | None = None
+    options: dict[str, Any] = {}
+    weights: str | None = Field(None, description="initial weights: a safetensors file or a run folder")
+    freeze: tuple[str, ...] = Field((), description="name patterns of leaves that are never learned nor sent")
+
+    @model_validator(mode="after")
+    def _one(self) -> ModelConfig:
+        if (self.name is None) == (self.factory is None):
+            raise ValueError("model needs exactly one of model.name and model.factory")
+        return self
+
+
+class ObjectiveConfig(Section):
+    """What a task minimises."""
+
+    name: Literal["classification", "regression"]
+
+
+class AlgorithmConfig(Section):
+    """How a task adapts and what the outer loop learns from it."""
+
+    name: Literal["maml", "fomaml", "reptile", "protonet"]
+    inner_steps: int = Field(1, ge=0, description="0 trains the pooled model, without adaptation")
+    inner_lr: float = Field(0.1, ge=0)
+    adapt: tuple[str, ...] = Field(
+        ("*",), description="name patterns of the leaves that the inner loop moves"
+    )
+    normalisation: Literal["inductive", "transductive"] = "inductive"
+    gradient: Literal["auto", "unroll"] = "auto"
+
+
+class ScheduleConfig(Section):
+    """Outer learning-rate schedule (torch.optim.lr_scheduler)."""
+
+    name: Literal["none", "cosine", "linear", "step"] = "none"
+    warmup_steps: int = Field(0, ge=0)
+    every_steps: PositiveInt = Field(1000, description="step: how often")
+    factor: float = Field(0.5, gt=0, description="step: by what")
+    final: float = Field(0.0, ge=0, description="cosine, linear: the last rate as a share of outer.lr")
+
+
+class OuterGroup(Section):
+    """Another learning rate for the leaves whose full name matches."""
+
+    match: tuple[str, ...]
+    lr: float = Field(gt=0)
+
+
+class OuterConfig(Section):
+    """The outer update: which optimizer, over how many tasks, how often."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(0.001, gt=0)
+    options: dict[str, Any] = Field({}, description="further arguments of the torch.optim class")
+    groups: tuple[OuterGroup, ...] = ()
+    schedule: ScheduleConfig = ScheduleConfig()
+    meta_batch_size: PositiveInt = 32
+    shard_size: PositiveInt | None = None
+    num_steps: PositiveInt = 1000
+    clip_norm: float | None = Field(None, gt=0)
+    reduction: Literal["mean", "sum"] = "mean"
+
+
+class EngineConfig(Section):
+    """How a shard is computed. Everything here may change the bits, so everything is in the fingerprint."""
+
+    chunk_size: PositiveInt | None = Field(None, description="tasks computed at once; the shard where null")
+    compile: Literal["auto", "on", "off"] = "auto"
+    tasks_axis: Literal["vmap", "loop"] = "vmap"
+    precision: Literal["float32"] = "float32"
+    threads: PositiveInt = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ClusterConfig(Section):
+    """Where shards run. Nothing here changes a number, and nothing here is in the fingerprint."""
+
+    backend: Literal["ray", "local"] = "ray"
+    address: str | None = None
+    num_workers: PositiveInt | Literal["auto"] = "auto"
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float | Literal["auto"] = "auto"
+    max_attempts: PositiveInt = 3
+    max_restarts: int = Field(10, ge=0, description="replaced workers allowed within restart_window_s")
+    restart_window_s: float = Field(300, gt=0)
+    warmup_timeout_s: float = Field(600, gt=0)
+
+
+class EvaluationConfig(Section):
+    """Fixed tasks on which runs are compared; ``best`` is chosen on validation by ``metric``."""
+
+    every_steps: PositiveInt = 200
+    num_tasks: PositiveInt = 600
+    validation_tasks: PositiveInt | None = Field(
+        None, description="tasks of the checks in training; num_tasks"
+    )
+    seed: int = 0
+    metric: Literal["accuracy", "loss", "mse"] | None = None
+    inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")
+    shots: PositiveInt | None = None
+    queries: PositiveInt | None = None
+
+
+class CheckpointConfig(Section):
+    """How often the run is made whole on disk, and how many are kept (the best one always)."""
+
+    every_steps: PositiveInt = 100
+    keep: PositiveInt = 3
+
+
+class TrackingConfig(Section):
+    """Where runs are mirrored. ``required`` refuses to start when the server is away."""
+
+    uri: str | None = None
+    experiment: str = "metadist"
+    required: bool = False
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    seed: int = Field(0, ge=0)
+    description: str = ""
+    tasks: TasksConfig
+    model: ModelConfig
+    objective: ObjectiveConfig
+    algorithm: AlgorithmConfig
+    outer: OuterConfig = OuterConfig()
+    engine: EngineConfig = EngineConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        batch, shard = self.outer.meta_batch_size, self.outer.shard_size
+        if shard is not None and batch % shard:
+            fits = [size for size in range(1, batch + 1) if batch % size == 0]
+            raise ValueError(
+                f"outer.meta_batch_size {batch} is not a multiple of outer.shard_size {shard}; "
+                f"a shard_size that fits: {', '.join(map(str, fits))}"
+            )
+        regression = self.objective.name == "regression"
+        if regression and self.tasks.kind == "classes":
+            raise ValueError(
+                "objective regression does not fit tasks.kind classes; use kind groups or parameters"
+            )
+        if not regression and self.tasks.kind != "classes":
+            raise ValueError(f"objective classification does not fit tasks.kind {self.tasks.kind}")
+        if regression and self.algorithm.name == "protonet":
+            raise ValueError("algorithm protonet classifies; it does not fit objective regression")
+        if self.evaluation.metric is not None and self.evaluation.metric not in metrics_of(self):
+            raise ValueError(
+                f"evaluation.metric {self.evaluation.metric} is not measured by objective "
+                f"{self.objective.name}; use one of {', '.join(metrics_of(self))}"
+            )
+        return self
+
+
+def metrics_of(config: RunConfig) -> tuple[str, ...]:
+    """Metrics that an evaluation of this run reports, the one that decides by default first."""
+    return ("accuracy", "loss") if config.objective.name == "classification" else ("mse", "loss")
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Fill every setting that follows from others. Pure and idempotent."""
+    batch = config.outer.meta_batch_size
+    shard = config.outer.shard_size or default_shard_size(batch)
+    engine = config.engine.model_copy(
+        update={
+            "chunk_size": config.engine.chunk_size or shard,
+            "compile": _compile(config),
+        }
+    )
+    evaluation = config.evaluation
+    evaluation = evaluation.model_copy(
+        update={
+            "metric": evaluation.metric or metrics_of(config)[0],
+            "inner_steps": _first(evaluation.inner_steps, config.algorithm.inner_steps),
+            "shots": evaluation.shots or config.tasks.shots,
+            "queries": evaluation.queries or config.tasks.queries,
+            "validation_tasks": evaluation.validation_tasks or evaluation.num_tasks,
+        }
+    )
+    return config.model_copy(
+        update={
+            "outer": config.outer.model_copy(update={"shard_size": shard}),
+            "engine": engine,
+            "evaluation": evaluation,
+            "algorithm": config.algorithm.model_copy(update={"gradient": "unroll"}),
+        }
+    )
+
+
+def default_shard_size(meta_batch_size: int) -> int:
+    """The largest divisor up to 8.
+
+    >>> [default_shard_size(size) for size in (32, 25, 4, 11)]
+    [8, 5, 4, 1]
+    """
+    return max(size for size in range(1, 9) if meta_batch_size % size == 0)
+
+
+def _compile(config: RunConfig) -> str:
+    """``auto``: compiling costs minutes, so only runs that are configured to be long are compiled."""
+    if config.engine.compile != "auto":
+        return config.engine.compile
+    return "on" if config.outer.num_steps >= 20_000 else "off"
+
+
+def _first(value: int | None, default: int) -> int:
+    return default if value is None else value

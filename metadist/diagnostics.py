@@ -1,0 +1,43 @@
+"""Does it learn? One-line warnings from an evaluation, as pure functions of its figures."""
+
+from __future__ import annotations
+
+from metadist.config import RunConfig
+from metadist.evaluate import Report
+
+
+def warnings_of(report: Report, config: RunConfig) -> list[str]:
+    """What an experienced eye would remark about this report; empty when nothing is odd."""
+    if config.algorithm.name == "protonet" or report.num_steps == 0:
+        return []
+    found = []
+    metric = config.evaluation.metric or "loss"
+    before, half = report.at(metric, 0)
+    after, _ = report.at(metric)
+    gain = after - before if metric == "accuracy" else before - after
+    if metric == "accuracy" and before - 3 * half > 1 / config.tasks.ways:
+        found.append(
+            f"accuracy with zero inner steps is {before:.1%}, above chance ({1 / config.tasks.ways:.1%}): "
+            "labels are not shuffled between classes, or leak into the inputs"
+        )
+    if gain <= half:
+        hint = (
+            f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small (a paper that sums its loss over "
+            f"classes needs {config.tasks.ways} times its rate here)"
+            if metric == "accuracy"
+            else f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small"
+        )
+        found.append(
+            f"{report.num_steps} inner steps gain nothing yet ({metric} {before:.4g} -> {after:.4g}): {hint}"
+        )
+    first, last = report.support_loss(0), report.support_loss(report.num_steps)
+    if not last <= first:
+        found.append(
+            f"the support loss rises in the inner loop ({first:.4g} -> {last:.4g}): "
+            f"algorithm.inner_lr {config.algorithm.inner_lr:g} is too large"
+        )
+    if report.diverged:
+        found.append(
+            f"{report.diverged} of {report.num_tasks} {report.split} tasks diverged in the inner loop"
+        )
+    return found

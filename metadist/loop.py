@@ -1,0 +1,146 @@
+"""The pieces for an outer loop of one's own: tasks by step, and the very meta-gradient that workers compute.
+
+```python
+config = metadist.load_config("omniglot-5w1s-quick", {"outer.num_steps": 50})
+tasks = metadist.open_tasks(config)
+algorithm = metadist.parts_of(config, tasks).algorithm
+params = algorithm.init(config.seed)
+optimizer = torch.optim.Adam(metadist.leaves(params), lr=config.outer.lr, foreach=False)
+for step in range(50):
+    direction, metrics = metadist.meta_gradient(algorithm, params, tasks.batch(step, 32))
+    for leaf, slope in zip(metadist.leaves(params), metadist.leaves(direction)):
+        leaf.grad = slope
+    optimizer.step()
+print(metadist.params_sha256(params))
+```
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cluster import OrderedFold
+from metadist import numerics
+from metadist.algorithms import MetaAlgorithm
+from metadist.config import RunConfig, TasksConfig, Transform, default_shard_size
+from metadist.parameters import MetaParams, layout_of, unflatten
+from metadist.shard import Sums, batched, part_of
+from metadist.sources import Source, build_source
+from metadist.sources.parquet import ParquetSource
+from metadist.stores import locate
+from metadist.tasks import Context, Task, TaskSpec
+from metadist.trainer import reduced
+from metadist.worker import Assembly, assemble
+from tasks_store import Store, resolve_store
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Tasks of one split, by outer step."""
+
+    source: Source
+    split: str
+
+    @property
+    def spec(self) -> TaskSpec:
+        """Shapes of one task."""
+        return self.source.spec
+
+    def batch(self, step: int, size: int) -> Task:
+        """The ``size`` tasks of ``step``; every leaf has a leading axis of that length."""
+        return self.source.batch(self.split, step, 0, size)
+
+    def fixed(self, size: int) -> Task:
+        """The first ``size`` evaluation tasks."""
+        return self.source.fixed(self.split, 0, size)
+
+
+def open_tasks(
+    where: str | Path | RunConfig,
+    *,
+    split: str = "train",
+    ways: int = 5,
+    shots: int = 1,
+    queries: int = 15,
+    rotations: bool = False,
+    seed: int = 0,
+) -> Tasks:
+    """Tasks of a store (a path, a URI or a name), or exactly those of a run's configuration.
+
+    A store's uint8 images (H, W) or (H, W, C) become float32 (C, H, W) in 0..1.
+
+    Raises:
+        tasks_store.TaskStoreError: the store is missing or not whole.
+    """
+    numerics.pin()
+    if isinstance(where, RunConfig):
+        return Tasks(build_source(where, locate(where, lambda message: None)), split)
+    location = str(resolve_store(str(where)))
+    values = [column for column in Store.open(location).columns.values() if column.dtype == "uint8"]
+    config = TasksConfig(
+        path=location,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        rotations=rotations,
+        transform=(Transform(name="pixels"),) if values else (),
+    )
+    source = ParquetSource(
+        config, location, run_seed=seed, evaluation_seed=seed, shots=shots, queries=queries
+    )
+    return Tasks(source, split)
+
+
+def parts_of(config: RunConfig, tasks: Tasks) -> Assembly:
+    """Model, objective and algorithm of ``config`` for these tasks."""
+    return assemble(config, tasks.source)
+
+
+def meta_gradient(
+    algorithm: MetaAlgorithm,
+    params: MetaParams,
+    tasks: Task,
+    *,
+    shard_size: int | None = None,
+    reduction: str = "mean",
+) -> tuple[MetaParams, dict[str, float]]:
+    """The reduced direction over a batch of tasks (every leaf with a leading task axis), and mean metrics.
+
+    The bits are those of ``metadist train`` with the same ``shard_size`` (its default is the same, too), since
+    the same functions cut, sum and divide.
+
+    Example:
+        See the loop at the top of this module.
+    """
+    layout = layout_of(params)
+    aligned_params = MetaParams(*({name: leaf.detach() for name, leaf in tree.items()} for tree in params))
+    count = _length(tasks)
+    size = shard_size or default_shard_size(count)
+    if count % size:
+        raise ValueError(f"{count} tasks are not a multiple of shard_size {size}")
+    fold = OrderedFold(version=0, num_items=count // size)
+    gradient = batched(algorithm.meta_gradient)
+    for index, start in enumerate(range(0, count, size)):
+        piece = part_of(tasks, start, start + size)
+        ctx = Context(torch.zeros(()), torch.arange(start, start + size))
+        sums = Sums(layout, "cpu")
+        sums.add(
+            *gradient(aligned_params, piece, ctx), keys=tuple(f"task {i}" for i in range(start, start + size))
+        )
+        fold.add(0, index, sums.partial())
+    folded = fold.result()
+    flat = reduced(folded, reduction)
+    metrics = {name: total / number for name, (total, number) in folded.metrics.items() if number}
+    return unflatten(np.ascontiguousarray(flat), layout), metrics
+
+
+def _length(tasks: Task) -> int:
+    half: Any = tasks.query if tasks.query is not None else tasks.support
+    if half is None:
+        raise ValueError("a task needs a support or a query set")
+    return len(half.y)

@@ -1,0 +1,98 @@
+"""Conv4: four blocks of 3x3 convolution, batch norm and ReLU (Vinyals et al. 2016, Finn et al. 2017).
+
+``form: stride`` halves the image by the convolution's stride and averages the last map (Omniglot in the MAML
+paper); ``form: pool`` halves it by max-pooling and flattens (mini-ImageNet). Convolutions have no bias, since
+batch norm would cancel it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from metadist.errors import ModelError
+from metadist.models.normalisation import BatchNorm
+from metadist.tasks import TaskSpec
+
+BLOCKS = 4
+
+
+class Conv4(nn.Module):
+    """(N, C, H, W) to (N, features); `build` adds the head; leaves ``blocks.<i>.conv.weight``, ``blocks.<i>.norm.*``, ``head.*``."""
+
+    def __init__(
+        self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool
+    ) -> None:
+        super().__init__()
+        widths = [channels] + [filters] * BLOCKS
+        self.blocks = nn.ModuleList(_Block(a, b, form) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.averaged = averaged
+        height, width = image
+        for _ in range(BLOCKS):
+            height, width = _halved(height, form), _halved(width, form)
+        features = filters * (1 if averaged and height * width else height * width)
+        if features == 0:
+            raise ModelError(
+                f"conv4 halves an image {BLOCKS} times; {image[0]}x{image[1]} is too small for form {form}"
+            )
+        self.features = features
+        self.head: nn.Module = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        features = x.mean((2, 3)) if self.averaged else x.flatten(1)
+        out: Tensor = self.head(features)
+        return out
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, filters: int, form: str) -> None:
+        super().__init__()
+        stride = 2 if form == "stride" else 1
+        self.conv = nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight)
+        self.norm = BatchNorm(filters)
+        self.pool = form == "pool"
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        return nn.functional.max_pool2d(x, 2) if self.pool else x
+
+
+def _halved(size: int, form: str) -> int:
+    return (size + 1) // 2 if form == "stride" else size // 2
+
+
+def build(
+    spec: TaskSpec,
+    *,
+    filters: int = 64,
+    form: Literal["stride", "pool"] = "stride",
+    zero_head: bool = False,
+    embedding: bool = False,
+) -> nn.Module:
+    """Conv4 for ``spec``.
+
+    Args:
+        spec: Its ``input_shape`` must be (channels, height, width).
+        filters: Filters a block (the paper: 64 for Omniglot, 32 for mini-ImageNet).
+        form: ``stride`` or ``pool``.
+        zero_head: Start the head at zero: the first inner step then builds it from the support features
+            alone, and no class has a place of its own (compare Ye and Chao 2022).
+        embedding: No head: the outputs are the features, flattened (ProtoNet).
+    """
+    if len(spec.input_shape) != 3:
+        raise ModelError(
+            f"conv4 needs images (channels, height, width); the task's inputs are {spec.input_shape}"
+        )
+    channels, height, width = spec.input_shape
+    net = Conv4(channels, (height, width), filters, form, averaged=form == "stride" and not embedding)
+    if not embedding:
+        net.head = nn.Linear(net.features, spec.outputs)
+        if zero_head:
+            nn.init.zeros_(net.head.weight)
+            nn.init.zeros_(net.head.bias)
+    return net

@@ -1,0 +1,128 @@
+"""A module as pure functions of named leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metadist.errors import ModelError
+from metadist.models.normalisation import keeps_running_statistics, norms, use_ours
+from metadist.parameters import Params, aligned, matching
+from metadist.seeding import torch_seed
+
+Inputs = Tensor | dict[str, Tensor]
+
+
+class Model(NamedTuple):
+    """A network without state.
+
+    Attributes:
+        initial: seed -> meta-learned leaves.
+        forward: (params, x, statistics) -> (outputs, statistics). With ``statistics`` None the layers normalise
+            by the batch and return its statistics; else they use the given ones. Empty where nothing normalises.
+        frozen: Leaves and buffers that are never learned; they do not travel.
+        names: Names of the meta-learned leaves, in order.
+    """
+
+    initial: Callable[[int], Params]
+    forward: Callable[[Params, Inputs, Params | None], tuple[Tensor, Params]]
+    frozen: Params
+    names: tuple[str, ...]
+
+
+def functional_model(
+    make: Callable[[], nn.Module],
+    *,
+    seed: int,
+    freeze: tuple[str, ...] = (),
+    weights: Mapping[str, Tensor] | None = None,
+) -> Model:
+    """Turn ``make`` (which builds a fresh ``nn.Module``) into a `Model`.
+
+    Meta-learned are the parameters that require a gradient and match no pattern of ``freeze``; the rest and all
+    buffers are frozen, drawn from ``seed``. ``weights`` replaces initial values by name.
+
+    Raises:
+        ModelError: the module keeps running statistics, nothing is left to learn, or weights do not fit.
+    """
+
+    def fresh(seed: int) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):  # the only way to seed a module's own initialisation
+            torch.manual_seed(torch_seed(seed, "initial weights"))
+            module = make()
+        if not isinstance(module, nn.Module):
+            raise ModelError(f"the model factory returned {type(module).__name__}, not a torch.nn.Module")
+        running = keeps_running_statistics(module)
+        if running:
+            raise ModelError(
+                f"layer {running[0]!r} keeps running batch statistics, which leak from task to task; "
+                "build it with track_running_stats=False, or use group or layer norm"
+            )
+        module = use_ours(module)
+        if weights is not None:
+            _load(module, weights)
+        return module
+
+    recording = fresh(seed)
+    applying = copy.deepcopy(recording)
+    for layer in norms(applying).values():
+        layer.given = True
+    learnable = [name for name, leaf in recording.named_parameters() if leaf.requires_grad]
+    kept_out = set(matching(freeze, learnable))
+    unused = [pattern for pattern in freeze if not matching((pattern,), dict(recording.named_parameters()))]
+    if unused:
+        raise ModelError(f"model.freeze {unused[0]!r} matches no leaf; the leaves are {', '.join(learnable)}")
+    names = tuple(name for name in learnable if name not in kept_out)
+    if not names:
+        raise ModelError(
+            "every leaf of the model is frozen, so there is nothing to learn; loosen model.freeze"
+        )
+    statistic_names = tuple(f"{name}.{part}" for name in norms(recording) for part in ("mean", "var"))
+    state = {**dict(recording.named_parameters()), **dict(recording.named_buffers())}
+    frozen = {
+        name: aligned(leaf.detach())
+        for name, leaf in state.items()
+        if name not in names and name not in statistic_names
+    }
+
+    def initial(seed: int) -> Params:
+        parameters = dict(fresh(seed).named_parameters())
+        return {name: aligned(parameters[name].detach()) for name in names}
+
+    def forward(params: Params, x: Inputs, statistics: Params | None = None) -> tuple[Tensor, Params]:
+        module = recording if statistics is None else applying
+        # functional_call writes what the forward assigns back into this dict: the batch's statistics.
+        leaves = {**frozen, **params, **(_placeholders(recording) if statistics is None else statistics)}
+        inputs = {"args": (), "kwargs": x} if isinstance(x, dict) else {"args": (x,), "kwargs": {}}
+        outputs = functional_call(module, leaves, **inputs)
+        return outputs, {name: leaves[name] for name in statistic_names}
+
+    return Model(initial, forward, frozen, names)
+
+
+def _placeholders(module: nn.Module) -> Params:
+    return {
+        f"{name}.{part}": getattr(layer, part)
+        for name, layer in norms(module).items()
+        for part in ("mean", "var")
+    }
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    for name, value in weights.items():
+        if name not in own:
+            raise ModelError(
+                f"model.weights has a leaf {name!r} that the model has not; it has {', '.join(own)}"
+            )
+        if own[name].shape != value.shape:
+            raise ModelError(
+                f"model.weights: {name} has shape {tuple(value.shape)}, the model's is {tuple(own[name].shape)}"
+            )
+        with torch.no_grad():
+            own[name].copy_(value)

@@ -1,0 +1,68 @@
+"""The start-up probe: can this model be meta-trained at all? One tiny batch says so, and names the cure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from metadist.errors import ModelError
+from metadist.models.functional import Model
+from metadist.parameters import Params
+from metadist.tasks import TaskSpec
+
+
+def probe(
+    model: Model, params: Params, spec: TaskSpec, *, outputs: int | None, second_order: bool, vmapped: bool
+) -> None:
+    """Try forward, gradient (of gradient), and that under vmap, on three inputs drawn from a fixed seed.
+
+    ``outputs`` is the width that the tasks need, None where any will do.
+
+    Raises:
+        ModelError: wrong output width, a value that is not finite, no second derivative, or no vmap.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand((3, *spec.input_shape), generator=draw)
+    try:
+        found, _ = model.forward(params, x, None)
+    except Exception as error:
+        raise ModelError(f"the model fails on inputs {tuple(x.shape)}: {_first_line(error)}") from error
+    if found.dim() != 2 or len(found) != 3 or found.shape[1] != (outputs or found.shape[1]):
+        raise ModelError(
+            f"the model's outputs have shape {tuple(found.shape)} on 3 inputs; "
+            f"the tasks need (3, {outputs or 'features'}): one value a {'class' if spec.kind == 'classes' else 'target'}"
+        )
+    if not bool(torch.isfinite(found).all()):
+        raise ModelError("the model returns NaN or infinity on inputs between 0 and 1 at its initial weights")
+
+    def adapted_loss(params: Params, x: Tensor) -> Tensor:
+        if not second_order:
+            return _loss(params, x)
+        slope = grad(_loss)(params, x)
+        return _loss({name: leaf - 0.01 * slope[name] for name, leaf in params.items()}, x)
+
+    def _loss(params: Params, x: Tensor) -> Tensor:
+        return (model.forward(params, x, None)[0] ** 2).mean()
+
+    try:
+        grad(adapted_loss)(params, x)
+    except Exception as error:
+        raise ModelError(
+            f"the model has no {'second derivative' if second_order else 'gradient'}: {_first_line(error)}; "
+            "algorithm.name fomaml, reptile or protonet needs first derivatives only"
+        ) from error
+    if not vmapped:
+        return
+    try:
+        vmap(grad(adapted_loss), in_dims=(None, 0))(params, torch.stack([x, x]))
+    except Exception as error:
+        raise ModelError(
+            f"the model cannot be vmapped over tasks: {_first_line(error)}; "
+            "avoid in-place writes, .item() and branches on values, or set engine.tasks_axis: loop (slower)"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"

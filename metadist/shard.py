@@ -1,0 +1,229 @@
+"""The work function: one shard in, its sums out. The only place where the task axis exists.
+
+Legend: T tasks in a chunk, P meta-learned values, K inner steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.func import vmap
+from torch.utils._pytree import tree_map
+
+from cluster import Partial
+from metadist import numerics
+from metadist.algorithms import MetaAlgorithm
+from metadist.config import RunConfig
+from metadist.errors import NonFiniteGradient
+from metadist.objectives import Objective
+from metadist.parameters import Layout, MetaParams, aligned, leaves, unflatten
+from metadist.seeding import torch_seed
+from metadist.sources import Source
+from metadist.tasks import Context, Shard, Task
+
+NUM_SCALARS = 2  # the sum of unit gradients' inner products, and its pairs: see `agreement`
+
+
+@dataclass(frozen=True, slots=True)
+class TaskScores:
+    """Scores of an evaluation shard, one row a task.
+
+    Attributes:
+        query: metric or ``loss`` -> (T, K + 1) after 0..K inner steps, all queries in one pass.
+        support_loss: (T, K + 1).
+        one_query: metric -> (T,) after K steps, each query predicted alone.
+    """
+
+    query: dict[str, NDArray[np.float32]]
+    support_loss: NDArray[np.float32]
+    one_query: dict[str, NDArray[np.float32]]
+
+
+class Engine(NamedTuple):
+    """A task batch's functions: (meta, task with a T axis, context) -> per-task results with a T axis."""
+
+    gradient: Callable[[MetaParams, Task, Context], tuple[MetaParams, dict[str, tuple[Tensor, Tensor]]]]
+    scores: Callable[[MetaParams, Task, Context], tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]]
+
+
+def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfig) -> Engine:
+    """Add the task axis to an algorithm, by vmap or by a loop, compiled where the configuration says so."""
+    steps = config.evaluation.inner_steps
+    num_steps = config.algorithm.inner_steps if steps is None else steps
+
+    def scores(
+        meta: MetaParams, task: Task, ctx: Context
+    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+        assert task.support is not None and task.query is not None
+        query, support = task.query, task.support
+        by_step: dict[str, list[Tensor]] = {}
+        before_after: list[Tensor] = []
+        path = algorithm.path(meta, support, ctx, num_steps=num_steps)
+        for adapted in path:
+            outputs = algorithm.predict(adapted, query.x)
+            for name, value in {
+                "loss": objective.loss(outputs, query),
+                **objective.metrics(outputs, query),
+            }.items():
+                by_step.setdefault(name, []).append(value)
+            before_after.append(objective.loss(algorithm.predict(adapted, support.x), support))
+        alone = vmap(lambda x: algorithm.predict(path[-1], x))(tree_map(lambda x: x[:, None], query.x))[:, 0]
+        one = {"loss": objective.loss(alone, query), **objective.metrics(alone, query)}
+        return {name: torch.stack(values) for name, values in by_step.items()}, torch.stack(before_after), one
+
+    lift = batched if config.engine.tasks_axis == "vmap" else looped
+    gradient, lifted_scores = lift(algorithm.meta_gradient), lift(scores)
+    if config.engine.compile == "on":
+        numerics.pin_compiler()
+        gradient = torch.compile(gradient, dynamic=False)
+    return Engine(gradient, lifted_scores)
+
+
+def make_shard_function(
+    source: Source, engine: Engine, layout: Layout, config: RunConfig, device: str
+) -> Callable[[int, NDArray[np.float32], Shard], Partial | TaskScores]:
+    """The function that a worker runs: (version, flat parameters (P,), shard) -> sums, or scores per task."""
+
+    def run(version: int, flat: NDArray[np.float32], shard: Shard) -> Partial | TaskScores:
+        meta = unflatten(flat, layout, device)
+        if shard.kind == "evaluate":
+            return _evaluate(meta, shard)
+        return _train(meta, shard)
+
+    def _train(meta: MetaParams, shard: Shard) -> Partial:
+        sums = Sums(layout, device, step=shard.step, shard=shard.index)
+        for start, stop in _chunks(shard, config):
+            task = _moved(source.batch(shard.split, shard.step, start, stop), device)
+            keys = shard.keys()[start - shard.start : stop - shard.start]
+            sums.add(*engine.gradient(meta, task, _context(config, shard, start, stop, device)), keys=keys)
+        return sums.partial()
+
+    def _evaluate(meta: MetaParams, shard: Shard) -> TaskScores:
+        parts = []
+        with torch.no_grad():
+            for start, stop in _chunks(shard, config):
+                task = _moved(source.fixed(shard.split, start, stop), device)
+                parts.append(engine.scores(meta, task, _context(config, shard, start, stop, device)))
+        return TaskScores(
+            {name: _joined([part[0][name] for part in parts]) for name in parts[0][0]},
+            _joined([part[1] for part in parts]),
+            {name: _joined([part[2][name] for part in parts]) for name in parts[0][2]},
+        )
+
+    return run
+
+
+class Sums:
+    """The running sums of a shard: gradient (P,), metrics, and what the agreement of its tasks needs."""
+
+    def __init__(self, layout: Layout, device: str, *, step: int = 0, shard: int = 0) -> None:
+        self.layout, self.step, self.shard = layout, step, shard
+        self.total = torch.zeros(layout.size + NUM_SCALARS, device=device)
+        self.metrics: dict[str, tuple[float, float]] = {}
+        self.count = 0
+
+    def add(
+        self, direction: MetaParams, metrics: Mapping[str, tuple[Tensor, Tensor]], *, keys: tuple[str, ...]
+    ) -> None:
+        """Add the tasks of a chunk; ``keys`` names them.
+
+        Raises:
+            NonFiniteGradient: a task's gradient or metric is not finite.
+        """
+        rows = torch.cat([leaf.reshape(len(keys), -1) for leaf in leaves(direction)], dim=1)  # (T, P)
+        self._refuse_non_finite(rows, "the meta-gradient", keys)
+        self.total += torch.cat([rows.sum(0), _agreement_sums(rows)])
+        for name, (value, count) in metrics.items():
+            self._refuse_non_finite(value[:, None], name, keys)
+            old = self.metrics.get(name, (0.0, 0.0))
+            self.metrics[name] = (old[0] + float(value.double().sum()), old[1] + float(count.double().sum()))
+        self.count += len(keys)
+
+    def partial(self) -> Partial:
+        """The shard's result, as it travels."""
+        vector = self.total.cpu().numpy()
+        agreement = {"gradient_agreement": (float(vector[-2]), float(vector[-1]))}
+        return Partial(
+            vector=vector[: self.layout.size].copy(), metrics={**self.metrics, **agreement}, count=self.count
+        )
+
+    def _refuse_non_finite(self, rows: Tensor, what: str, keys: tuple[str, ...]) -> None:
+        bad = (~torch.isfinite(rows).all(1)).nonzero()[:, 0].tolist()
+        if bad:
+            raise NonFiniteGradient(what, self.step, self.shard, tuple(keys[index] for index in bad))
+
+
+def batched(
+    function: Callable[[MetaParams, Task, Context], Any],
+) -> Callable[[MetaParams, Task, Context], Any]:
+    """Lift a function of one task to tasks with a leading T axis; parameters and progress are shared."""
+
+    def lifted(meta: MetaParams, tasks: Task, ctx: Context) -> Any:
+        axes = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tasks)  # a half may be missing
+        return vmap(function, in_dims=(None, axes, Context(None, 0)))(meta, tasks, ctx)  # type: ignore[arg-type]
+
+    return lifted
+
+
+def part_of(tasks: Task, start: int, stop: int) -> Task:
+    """Tasks ``start..stop-1``, copied into memory of their own: bits depend on alignment."""
+    return _each(lambda leaf: aligned(leaf[start:stop]), tasks)
+
+
+def _chunks(shard: Shard, config: RunConfig) -> Iterator[tuple[int, int]]:
+    size = config.engine.chunk_size or shard.stop - shard.start
+    for start in range(shard.start, shard.stop, size):
+        yield start, min(start + size, shard.stop)
+
+
+def _context(config: RunConfig, shard: Shard, start: int, stop: int, device: str) -> Context:
+    keys = [torch_seed(config.seed, shard.split, shard.step, index, "noise") for index in range(start, stop)]
+    progress = torch.tensor(shard.step / config.outer.num_steps)
+    return Context(progress.to(device), torch.tensor(keys).to(device))
+
+
+def _agreement_sums(rows: Tensor) -> Tensor:
+    """(2,): sum over pairs of the cosine of two tasks' gradients (T, P), and the number of pairs.
+
+    The sum of all unit vectors has squared length T + 2 * (sum over pairs), so no pair is formed.
+    """
+    norms = rows.norm(dim=1)
+    alive = norms > 0
+    count = alive.sum()
+    units = rows / torch.where(alive, norms, torch.ones_like(norms))[:, None]
+    return torch.stack([(units.sum(0).square().sum() - count) / 2, count * (count - 1) / 2])
+
+
+def _moved(task: Task, device: str) -> Task:
+    return _each(lambda leaf: leaf.to(device), task)
+
+
+def _each(function: Callable[[Tensor], Tensor], task: Task) -> Task:
+    """Apply to the tensors of a task; a half or a weight that is missing stays so."""
+    mapped: Task = tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, task)
+    return mapped
+
+
+def _joined(parts: list[Tensor]) -> NDArray[np.float32]:
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def looped(
+    function: Callable[[MetaParams, Task, Context], Any],
+) -> Callable[[MetaParams, Task, Context], Any]:
+    """The readable reference of vmap over tasks; for models that cannot be vmapped."""
+
+    def looped(meta: MetaParams, tasks: Task, ctx: Context) -> Any:
+        results = [
+            function(meta, _each(lambda leaf: leaf[i], tasks), Context(ctx.progress, ctx.noise_key[i]))
+            for i in range(len(ctx.noise_key))
+        ]
+        return tree_map(lambda *leaves: torch.stack(leaves), results[0], *results[1:])
+
+    return looped

@@ -1,0 +1,142 @@
+"""What a task is, and which tasks a step has.
+
+Legend: S support examples, Q query examples, T tasks in a shard (the leading axis of a loaded shard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Examples of one task: x (N, ...) or a dict of such, y (N,) or (N, D), weight (N,) or None for equal weights."""
+
+    x: Tensor | dict[str, Tensor]
+    y: Tensor
+    weight: Tensor | None = None
+
+
+class Task(NamedTuple):
+    """One task. ``row`` holds its parameter row where it has one (a sinusoid's amplitude, an environment's goal)."""
+
+    support: Batch | None
+    query: Batch | None
+    row: dict[str, Tensor] | None = None
+
+
+class Context(NamedTuple):
+    """The outer schedule and the randomness of a task, as data.
+
+    Attributes:
+        progress: Scalar, finished share of the run in [0, 1).
+        noise_key: int64 scalar per task, the seed of whatever randomness the algorithm needs.
+    """
+
+    progress: Tensor
+    noise_key: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """The static part of a task: what a model and an algorithm must know before they see one.
+
+    Attributes:
+        kind: ``"classes"``: y holds labels 0..outputs-1; ``"regression"``: y holds (outputs,) values.
+        input_shape: Shape of one example's x, without the example axis.
+        outputs: Width of the model's output: ways, or the width of y.
+        shots: Support examples (a class, where there are classes).
+        queries: Query examples (a class, where there are classes).
+    """
+
+    kind: Literal["classes", "regression"]
+    input_shape: tuple[int, ...]
+    outputs: int
+    shots: int
+    queries: int
+
+    @property
+    def support_size(self) -> int:
+        return self.shots * (self.outputs if self.kind == "classes" else 1)
+
+    @property
+    def query_size(self) -> int:
+        return self.queries * (self.outputs if self.kind == "classes" else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """The atom of arithmetic: tasks ``start..stop-1`` of a step. Its shape comes from the plan alone.
+
+    Attributes:
+        kind: ``"train"``, or ``"evaluate"`` for fixed tasks of ``split``.
+        step: Outer step (the sampler's whole state); for evaluation the step whose parameters are judged.
+        index: Position in the step, 0..n-1.
+    """
+
+    kind: Literal["train", "evaluate"]
+    split: str
+    step: int
+    index: int
+    start: int
+    stop: int
+
+    def describe(self) -> str:
+        """Names the tasks, for messages."""
+        return f"{self.kind} shard {self.index} of step {self.step}, tasks {', '.join(self.keys())}"
+
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the tasks: ``split/step/index`` in training, ``split/fixed/index`` for fixed tasks."""
+        middle = str(self.step) if self.kind == "train" else "fixed"
+        return tuple(f"{self.split}/{middle}/{task}" for task in range(self.start, self.stop))
+
+
+class TaskSource(Protocol):
+    """Where tasks come from. Everything it returns is a pure function of its arguments."""
+
+    @property
+    def spec(self) -> TaskSpec: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the data; goes into the run's fingerprint and the registry."""
+        ...
+
+    def batch(self, split: str, step: int, start: int, stop: int) -> Task:
+        """Training tasks ``start..stop-1`` of ``step``; every leaf has a leading T axis."""
+        ...
+
+    def fixed(self, split: str, start: int, stop: int) -> Task:
+        """Evaluation tasks ``start..stop-1``, the same for every run of the same store, spec and seed."""
+        ...
+
+    def task_set(self, split: str, num_tasks: int) -> str:
+        """Identity of the first ``num_tasks`` fixed tasks of ``split``."""
+        ...
+
+
+def plan_step(step: int, *, meta_batch_size: int, shard_size: int) -> tuple[Shard, ...]:
+    """The shards of a training step. Pure; knows nothing of workers.
+
+    >>> [shard.keys() for shard in plan_step(7, meta_batch_size=4, shard_size=2)]
+    [('train/7/0', 'train/7/1'), ('train/7/2', 'train/7/3')]
+    """
+    return _cut("train", "train", step, meta_batch_size, shard_size)
+
+
+def plan_evaluation(split: str, step: int, *, num_tasks: int, shard_size: int) -> tuple[Shard, ...]:
+    """The shards of an evaluation; the last one may be shorter, since its results are kept per task."""
+    return _cut("evaluate", split, step, num_tasks, shard_size)
+
+
+def _cut(
+    kind: Literal["train", "evaluate"], split: str, step: int, num_tasks: int, shard_size: int
+) -> tuple[Shard, ...]:
+    starts: Sequence[int] = range(0, num_tasks, shard_size)
+    return tuple(
+        Shard(kind=kind, split=split, step=step, index=i, start=a, stop=min(a + shard_size, num_tasks))
+        for i, a in enumerate(starts)
+    )

@@ -1,0 +1,130 @@
+"""What travels to a worker once: the configuration and where things are. The worker builds the rest itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from metadist import numerics
+from metadist.algorithms import MetaAlgorithm, adapted_leaves, build_algorithm
+from metadist.config import RunConfig
+from metadist.errors import DataError
+from metadist.models import Model, build_model
+from metadist.models.probe import probe
+from metadist.objectives import Objective, build_objective
+from metadist.parameters import Layout, layout_of, tree_digest
+from metadist.shard import make_engine, make_shard_function
+from metadist.sources import Source, build_source
+from metadist.tasks import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts of a run in one process, all built from the configuration."""
+
+    config: RunConfig
+    source: Source
+    model: Model
+    objective: Objective
+    algorithm: MetaAlgorithm
+    layout: Layout
+
+
+def assemble(config: RunConfig, source: Source) -> Assembly:
+    """Build model, objective and algorithm for the tasks of ``source``.
+
+    Raises:
+        ModelError, ConfigError: the parts do not fit together.
+    """
+    model, objective, algorithm = build_parts(config, source.spec)
+    return Assembly(config, source, model, objective, algorithm, layout_of(algorithm.init(config.seed)))
+
+
+def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, MetaAlgorithm]:
+    """Model, objective and algorithm for tasks of ``spec``."""
+    model = build_model(config.model, spec, config.seed, embedding=config.algorithm.name == "protonet")
+    objective = build_objective(config.objective)
+    return model, objective, build_algorithm(config.algorithm, model, objective, spec)
+
+
+def check_model(parts: Assembly) -> None:
+    """Run the start-up probe where the algorithm differentiates twice through the model."""
+    config = parts.config
+    width = None if config.algorithm.name == "protonet" else parts.source.spec.outputs
+    second_order = config.algorithm.name == "maml" and config.algorithm.inner_steps > 0
+    probe(
+        parts.model,
+        parts.algorithm.init(config.seed).model,
+        parts.source.spec,
+        outputs=width,
+        second_order=second_order,
+        vmapped=config.engine.tasks_axis == "vmap",
+    )
+
+
+def leaf_lists(parts: Assembly) -> dict[str, list[str]]:
+    """The three kinds of weights: frozen, meta-learned, and those of the latter that the inner loop moves."""
+    return {
+        "frozen": sorted(parts.model.frozen),
+        "meta_learned": list(parts.layout.names),
+        "adapted": [f"model.{name}" for name in adapted_leaves(parts.config.algorithm, parts.model)],
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFactory:
+    """Builds the work function in a worker; picklable.
+
+    Attributes:
+        config: The resolved configuration.
+        location: The store's folder or URI, already looked up; None where tasks are generated.
+        device: ``"cpu"`` or ``"cuda"``.
+        frozen_file: File of the frozen leaves, or None where there are none.
+        frozen_sha256: Digest that these leaves must have.
+    """
+
+    config: RunConfig
+    location: str | None
+    device: str = "cpu"
+    frozen_file: str | None = None
+    frozen_sha256: str = ""
+
+    def __call__(self) -> Callable[..., Any]:
+        numerics.pin(self.config.engine.threads)
+        # Meta-learned values come with every step; only the frozen ones are read from disk.
+        settings = self.config.model.model_copy(update={"weights": self.frozen_file})
+        config = self.config.model_copy(update={"model": settings})
+        parts = assemble(config, build_source(config, self.location))
+        found = tree_digest(parts.model.frozen)
+        if found != self.frozen_sha256:
+            raise DataError(
+                f"frozen leaves of {self.frozen_file or config.model.factory} have digest {found[:12]}, the driver's "
+                f"are {self.frozen_sha256[:12]}; every worker must see the driver's file"
+            )
+        engine = make_engine(parts.algorithm, parts.objective, config)
+        return make_shard_function(parts.source, engine, parts.layout, config, self.device)
+
+
+def publish_frozen(parts: Assembly, run_dir: Path) -> str | None:
+    """Write the frozen leaves where workers find them; None where there are none."""
+    if not parts.model.frozen:
+        return None
+    path = run_dir / "frozen.safetensors"
+    if not path.exists() or tree_digest(load_file(path)) != tree_digest(parts.model.frozen):
+        save_file({name: leaf.contiguous() for name, leaf in parts.model.frozen.items()}, path)
+    return str(path.absolute())
+
+
+def factory_of(parts: Assembly, location: str | None, device: str, run_dir: Path) -> ShardFactory:
+    """The factory that gives workers the same parts as ``parts``."""
+    return ShardFactory(
+        config=parts.config,
+        location=location,
+        device=device,
+        frozen_file=publish_frozen(parts, run_dir),
+        frozen_sha256=tree_digest(parts.model.frozen),
+    )
