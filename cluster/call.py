@@ -105,9 +105,11 @@ class Call:
         return self._results.pop(self._next - 1)
 
     def close(self) -> StepTiming:
-        """Drops everything outstanding; what has not begun in a worker is withdrawn."""
-        for ref in self.refs:
-            ray.cancel(ref)
+        """Drops everything outstanding.
+
+        A worker still finishes the one or two items that it has. They are not cancelled: a cancelled call
+        leaves a gap in the actor's sequence, for which Ray lets the next one wait thirty seconds.
+        """
         self.refs.clear()
         self._results.clear()
         self._shared = None

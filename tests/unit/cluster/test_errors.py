@@ -85,9 +85,7 @@ def test_an_ordinary_exception_travels_whole() -> None:
 
 
 def test_an_exception_that_does_not_pickle_travels_as_text() -> None:
-    error = raised(Stubborn(1, 2))
-    failure = pickle.loads(pickle.dumps(capture(error)))
-    error.handle.close()  # type: ignore[attr-defined]
+    failure = pickle.loads(pickle.dumps(capture(raised(Stubborn(1, 2)))))
     assert failure.error_type == "tests.ray.work.Stubborn"
     assert failure.message == "stubborn 1 2"
     assert failure.original() is None
