@@ -41,7 +41,33 @@ _HOME = {
     "write_store": "tasks_store",
 }
 
-__all__ = sorted([*_HOME, "__version__"])
+__all__ = [
+    "Batch",
+    "Context",
+    "MetaAlgorithm",
+    "MetaParams",
+    "MetadistError",
+    "Observer",
+    "Run",
+    "RunConfig",
+    "Task",
+    "TaskSpec",
+    "__version__",
+    "build_algorithm",
+    "build_model",
+    "build_objective",
+    "evaluate_run",
+    "leaves",
+    "load_adapter",
+    "load_config",
+    "load_run",
+    "meta_gradient",
+    "open_tasks",
+    "params_sha256",
+    "parts_of",
+    "train",
+    "write_store",
+]
 
 if TYPE_CHECKING:
     from metadist.adapter import load_adapter

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metadist.evaluate import Report, better, mean_ci95
-from metadist.run import load_run
-from metadist.run_folder import read_config
+from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import build_source
 from metadist.tasks import Batch
 
@@ -24,8 +23,8 @@ CHUNK = 50
 
 def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Scores of the baselines that fit the run's tasks, by name, with mean, interval and the paired difference."""
-    config = read_config(load_run(run_dir).run_dir, overrides)
-    source = build_source(config, _location(run_dir))
+    config = read_config(run_dir, overrides)
+    source = build_source(config, read_fingerprint(run_dir)["location"])
     classes = config.tasks.kind == "classes"
     metric = "accuracy" if classes else "mse"
     methods = CLASSIFIERS if classes else REGRESSORS
@@ -72,13 +71,6 @@ CLASSIFIERS: dict[str, Predict] = {"1-nearest neighbour": nearest_neighbour, "cl
 REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regression": ridge}
 
 
-def _location(run_dir: Path) -> str | None:
-    from metadist.run_folder import read_fingerprint
-
-    location: str | None = read_fingerprint(run_dir)["location"]
-    return location
-
-
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
     assert not isinstance(batch.x, dict)
     return batch.x.flatten(2).numpy(), batch.y.numpy()
@@ -86,7 +78,7 @@ def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+    return x / np.where(norms > 0, norms, np.float32(1))
 
 
 def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:

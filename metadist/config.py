@@ -35,9 +35,7 @@ class TasksConfig(Section):
     shots: PositiveInt = Field(1, description="support examples, a class where there are classes")
     queries: PositiveInt = Field(15, description="query examples, a class where there are classes")
     rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
-    order: Literal["random", "time"] = Field(
-        "random", description="kind groups: how support and query are cut"
-    )
+    order: Literal["random", "time"] = Field("random", description="kind groups: how support and query are cut")
     value: str | None = Field(None, description="column of the inputs; the only one where null")
     target: str | None = Field(None, description="kind groups: column of the targets")
     transform: tuple[Transform, ...] = ()
@@ -83,9 +81,7 @@ class AlgorithmConfig(Section):
     name: Literal["maml", "fomaml", "reptile", "protonet"]
     inner_steps: int = Field(1, ge=0, description="0 trains the pooled model, without adaptation")
     inner_lr: float = Field(0.1, ge=0)
-    adapt: tuple[str, ...] = Field(
-        ("*",), description="name patterns of the leaves that the inner loop moves"
-    )
+    adapt: tuple[str, ...] = Field(("*",), description="name patterns of the leaves that the inner loop moves")
     normalisation: Literal["inductive", "transductive"] = "inductive"
     gradient: Literal["auto", "unroll"] = "auto"
 
@@ -152,9 +148,7 @@ class EvaluationConfig(Section):
 
     every_steps: PositiveInt = 200
     num_tasks: PositiveInt = 600
-    validation_tasks: PositiveInt | None = Field(
-        None, description="tasks of the checks in training; num_tasks"
-    )
+    validation_tasks: PositiveInt | None = Field(None, description="tasks of the checks in training; num_tasks")
     seed: int = 0
     metric: Literal["accuracy", "loss", "mse"] | None = None
     inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")
@@ -204,9 +198,7 @@ class RunConfig(Section):
             )
         regression = self.objective.name == "regression"
         if regression and self.tasks.kind == "classes":
-            raise ValueError(
-                "objective regression does not fit tasks.kind classes; use kind groups or parameters"
-            )
+            raise ValueError("objective regression does not fit tasks.kind classes; use kind groups or parameters")
         if not regression and self.tasks.kind != "classes":
             raise ValueError(f"objective classification does not fit tasks.kind {self.tasks.kind}")
         if regression and self.algorithm.name == "protonet":

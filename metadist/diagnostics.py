@@ -27,9 +27,7 @@ def warnings_of(report: Report, config: RunConfig) -> list[str]:
             if metric == "accuracy"
             else f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small"
         )
-        found.append(
-            f"{report.num_steps} inner steps gain nothing yet ({metric} {before:.4g} -> {after:.4g}): {hint}"
-        )
+        found.append(f"{report.num_steps} inner steps gain nothing yet ({metric} {before:.4g} -> {after:.4g}): {hint}")
     first, last = report.support_loss(0), report.support_loss(report.num_steps)
     if not last <= first:
         found.append(
@@ -37,7 +35,5 @@ def warnings_of(report: Report, config: RunConfig) -> list[str]:
             f"algorithm.inner_lr {config.algorithm.inner_lr:g} is too large"
         )
     if report.diverged:
-        found.append(
-            f"{report.diverged} of {report.num_tasks} {report.split} tasks diverged in the inner loop"
-        )
+        found.append(f"{report.diverged} of {report.num_tasks} {report.split} tasks diverged in the inner loop")
     return found

@@ -77,8 +77,7 @@ class Report:
             "diverged_tasks": self.diverged,
             "one_query_at_a_time": _figures({name: self.one_query(name) for name in names}),
             "by_inner_steps": {
-                str(k): _figures({name: self.at(name, k) for name in names})
-                for k in range(self.num_steps + 1)
+                str(k): _figures({name: self.at(name, k) for name in names}) for k in range(self.num_steps + 1)
             },
         }
 
@@ -88,9 +87,7 @@ class Report:
         for name in self.scores.query:
             flat[f"{prefix}/{name}"], flat[f"{prefix}/{name}_ci95"] = self.at(name)
             flat[f"{prefix}/{name}_one_query"] = self.one_query(name)[0]
-            flat.update(
-                {f"{prefix}/{name}_steps_{k}": self.at(name, k)[0] for k in range(self.num_steps + 1)}
-            )
+            flat.update({f"{prefix}/{name}_steps_{k}": self.at(name, k)[0] for k in range(self.num_steps + 1)})
         flat[f"{prefix}/support_loss_before"] = self.support_loss(0)
         flat[f"{prefix}/support_loss_after"] = self.support_loss(self.num_steps)
         flat[f"{prefix}/diverged_tasks"] = float(self.diverged)

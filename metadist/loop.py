@@ -90,9 +90,7 @@ def open_tasks(
         rotations=rotations,
         transform=(Transform(name="pixels"),) if values else (),
     )
-    source = ParquetSource(
-        config, location, run_seed=seed, evaluation_seed=seed, shots=shots, queries=queries
-    )
+    source = ParquetSource(config, location, run_seed=seed, evaluation_seed=seed, shots=shots, queries=queries)
     return Tasks(source, split)
 
 
@@ -129,9 +127,7 @@ def meta_gradient(
         piece = part_of(tasks, start, start + size)
         ctx = Context(torch.zeros(()), torch.arange(start, start + size))
         sums = Sums(layout, "cpu")
-        sums.add(
-            *gradient(aligned_params, piece, ctx), keys=tuple(f"task {i}" for i in range(start, start + size))
-        )
+        sums.add(*gradient(aligned_params, piece, ctx), keys=tuple(f"task {i}" for i in range(start, start + size)))
         fold.add(0, index, sums.partial())
     folded = fold.result()
     flat = reduced(folded, reduction)

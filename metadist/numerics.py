@@ -73,6 +73,4 @@ def record(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Human-readable differences of two flat mappings, empty when they agree."""
     names = sorted(set(old) | set(new))
-    return [
-        f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)
-    ]
+    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]

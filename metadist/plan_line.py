@@ -26,6 +26,4 @@ def plan_line(config: RunConfig, parts: Assembly, num_workers: int) -> str:
 
 
 def _count(number: int) -> str:
-    return (
-        f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else str(number)
-    )
+    return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else str(number)

@@ -27,9 +27,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  #
 _SMOOTH_FROM = 100
 
 
-def metric_series(
-    events: Iterable[Event], names: Iterable[str] | None = None
-) -> dict[str, list[tuple[int, float]]]:
+def metric_series(events: Iterable[Event], names: Iterable[str] | None = None) -> dict[str, list[tuple[int, float]]]:
     """The metrics of a journal by name.
 
     Args:
@@ -124,18 +122,14 @@ def plot_inner_steps(
     rows = sorted((int(steps), row) for steps, row in by_inner_steps.items())
     score = next((name for name in _SCORES if rows and all(name in row for _, row in rows)), None)
     if score is None:
-        raise ValueError(
-            f"nothing to draw in {path}: every number of inner steps needs one of {', '.join(_SCORES)}"
-        )
+        raise ValueError(f"nothing to draw in {path}: every number of inner steps needs one of {', '.join(_SCORES)}")
     steps = [step for step, _ in rows]
     means = [row[score] for _, row in rows]
     margins = [row.get("ci95", 0.0) for _, row in rows]
     figure = _figure(height=3.6, title=title)
     axes = figure.add_subplot(1, 1, 1)
     label = f"{score}, 95 % interval{_not_finite(means)}"
-    axes.errorbar(
-        steps, means, yerr=margins, color=_COLOURS[0], marker="o", capsize=3, linewidth=1.5, label=label
-    )
+    axes.errorbar(steps, means, yerr=margins, color=_COLOURS[0], marker="o", capsize=3, linewidth=1.5, label=label)
     if chance is not None:
         axes.axhline(chance, color="0.5", linestyle="--", linewidth=1, label="chance")
     axes.set_xticks(steps)
@@ -150,9 +144,7 @@ def _draw_series(axes: Axes, name: str, points: Series, colour: str) -> None:
     steps, values = [step for step, _ in finite], [value for _, value in finite]
     label = f"{name}{_not_finite([value for _, value in points])}"
     if len(finite) < _SMOOTH_FROM:
-        axes.plot(
-            steps, values, color=colour, linewidth=1.5, marker="." if len(finite) < 50 else "", label=label
-        )
+        axes.plot(steps, values, color=colour, linewidth=1.5, marker="." if len(finite) < 50 else "", label=label)
         return
     axes.plot(steps, values, color=colour, linewidth=0.5, alpha=0.3)
     axes.plot(steps, smooth(values, len(values) // 50), color=colour, linewidth=1.5, label=label)

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cluster
-from cluster import Event, WorkerGroup
+from cluster import Event
 from metadist import __version__, checkpoint, numerics, run_folder
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
-from metadist.errors import CheckpointDamaged, ConfigError, MetadistError
-from metadist.evaluate import Report, evaluate, save_report
+from metadist.errors import MetadistError
 from metadist.failures import translated
 from metadist.groups import num_workers, open_group, resolved_device
 from metadist.interruption import watched
 from metadist.outer import Outer
-from metadist.parameters import MetaParams, flatten, sha256
+from metadist.parameters import flatten, sha256
 from metadist.plan_line import plan_line
+from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
 from metadist.sources import build_source
 from metadist.stores import locate
-from metadist.tracking import Journal, MlflowMirror, check_reachable, read_events, resolve_tracking_uri
+from metadist.tracking import Journal, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
-from metadist.worker import Assembly, assemble, check_model, factory_of
+from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
+
+__all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "load_run", "train"]
 
 if not getattr(cluster, "__metadist__", False):
     raise MetadistError(
@@ -35,48 +35,6 @@ if not getattr(cluster, "__metadist__", False):
     )
 
 DRAIN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A run folder, read.
-
-    Attributes:
-        run_dir: Where it lies.
-        config: Its resolved configuration.
-        summary: What ``metadist train --json`` prints; empty for a run that was only loaded.
-    """
-
-    run_dir: Path
-    config: RunConfig
-    summary: dict[str, Any] = field(default_factory=dict)
-
-    def checkpoint(self, which: str | int = "best") -> Checkpoint:
-        """The ``"best"``, the ``"last"`` or a numbered checkpoint."""
-        return find_checkpoint(self.run_dir, which)
-
-    @property
-    def params(self) -> MetaParams:
-        """The newest meta-parameters."""
-        return self.checkpoint("last").meta
-
-    @property
-    def algorithm(self) -> Any:
-        """The algorithm as pure functions of one task."""
-        return self.parts().algorithm
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """Journalled metrics, one dict a line with its ``step``."""
-        return [{"step": e.step, **e.data} for e in read_events(self.run_dir) if e.kind == "metrics"]
-
-    def parts(self) -> Assembly:
-        """Source, model and algorithm, built anew from the configuration."""
-        location = run_folder.read_fingerprint(self.run_dir)["location"]
-        return assemble(self.config, build_source(self.config, location))
-
-    def evaluate(self, **options: Any) -> Report:
-        """See `evaluate_run`."""
-        return evaluate_run(self.run_dir, **options)
 
 
 def train(
@@ -110,8 +68,8 @@ def train(
 
 def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, observer: Observer) -> Run:
     begun = time.perf_counter()
-    device = resolved_device(config)
-    config = config.model_copy(update={"engine": config.engine.model_copy(update={"device": device})})
+    config = _with_device(config)
+    device = config.engine.device
     numerics.pin(config.engine.threads)
     record = numerics.record(device, config.engine.threads)
     resuming = resume and run_folder.is_used(folder)
@@ -138,9 +96,7 @@ def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, ob
         _open_journal(journal, config, parts, folder, location, record, saved)
         for note in notes:
             journal.event("accepted numerics", message=note)
-        mirror = MlflowMirror(
-            folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name
-        ).start()
+        mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name).start()
 
         def on_event(event: Event) -> None:
             journal.event(event.kind, **dict(event.detail))
@@ -162,6 +118,11 @@ def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, ob
             unsent = mirror.close(timeout=DRAIN_S)
     summary = _summary(config, folder, mirror, outcome, outer, time.perf_counter() - begun, group.num_workers)
     return Run(folder, config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
+
+
+def _with_device(config: RunConfig) -> RunConfig:
+    device = resolved_device(config)
+    return config.model_copy(update={"engine": config.engine.model_copy(update={"device": device})})
 
 
 def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
@@ -236,67 +197,17 @@ def _summary(
     }
 
 
-def load_run(run_dir: str | Path) -> Run:
-    """Read a run folder."""
-    folder = Path(run_dir).absolute()
-    return Run(folder, run_folder.read_config(folder))
-
-
-def find_checkpoint(run_dir: Path, which: str | int) -> Checkpoint:
-    """``"best"`` (by validation), ``"last"`` or the step of a checkpoint.
-
-    Raises:
-        CheckpointDamaged: there is none, or it is not whole.
-        ConfigError: ``which`` is none of these.
-    """
-    steps = checkpoint.steps(run_dir)
-    if not steps:
-        raise CheckpointDamaged(f"{run_dir} has no checkpoint yet")
-    if which == "last":
-        return checkpoint.load_checkpoint(run_dir, steps[-1])
-    if which == "best":
-        best = checkpoint.load_checkpoint(run_dir, steps[-1]).state.best
-        return checkpoint.load_checkpoint(run_dir, best.step if best is not None else steps[-1])
-    if not str(which).isdigit() or int(which) not in steps:
-        raise ConfigError(
-            f"checkpoint {which!r}: use best, last or one of the steps {', '.join(map(str, steps))}"
-        )
-    return checkpoint.load_checkpoint(run_dir, int(which))
-
-
-@contextmanager
-def opened(run: Run, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[Assembly, WorkerGroup]]:
-    """The parts of a run and a group that can judge it; overrides may change where, and evaluation's sizes."""
-    config = run_folder.read_config(run.run_dir, overrides)
-    stored = run_folder.read_fingerprint(run.run_dir)
+def dry_run(config: RunConfig, on_message: Callable[[str], None]) -> dict[str, Any]:
+    """Build and probe everything, run nothing: the plan line and the three kinds of weights by name."""
     numerics.pin(config.engine.threads)
-    parts = assemble(config, build_source(config, stored["location"]))
-    factory = factory_of(parts, stored["location"], config.engine.device, run.run_dir)
-    with translated(run.run_dir), open_group(config, factory, lambda event: None) as group:
-        yield parts, group
-
-
-def evaluate_run(
-    run_dir: str | Path,
-    *,
-    split: str = "test",
-    num_tasks: int | None = None,
-    which: str | int = "best",
-    set: Mapping[str, Any] | None = None,
-    on_message: Callable[[str], None] = lambda message: None,
-) -> Report:
-    """Judge a run on fixed tasks of ``split``; the report is kept in the run folder."""
-    run = load_run(run_dir)
-    saved = run.checkpoint(which)
-    on_message(f"checkpoint {saved.state.step} ({which}) of {run.run_dir}")
-    with opened(run, set) as (parts, group):
-        parts.source.check(split, fixed=True)
-        count = num_tasks or parts.config.evaluation.num_tasks
-        report = evaluate(
-            group, saved.flat, parts.source, parts.config, split=split, step=saved.state.step, num_tasks=count
-        )
-    save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}")
-    return report
+    config = _with_device(config)
+    parts = _checked_parts(config, locate(config, on_message))
+    return {
+        "plan": plan_line(config, parts, num_workers(config)),
+        "bytes_per_shard": 4 * parts.layout.size,
+        "fingerprint": fingerprint(numbers_of(config)),
+        **leaf_lists(parts),
+    }
 
 
 def default_run_dir(recipe: str | Path | Mapping[str, Any] | RunConfig) -> Path:

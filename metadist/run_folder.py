@@ -55,14 +55,10 @@ def is_used(run_dir: Path) -> bool:
     return (run_dir / FINGERPRINT).is_file()
 
 
-def begin(
-    run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]
-) -> None:
+def begin(run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]) -> None:
     """Write what the run is made from. ``fingerprint.json`` comes last and makes the folder a run."""
     (run_dir / RESOLVED).write_text(dump(config))
-    text = json.dumps(
-        {"numbers": numbers_of(config), "numerics": dict(record), "data": data, **extra}, indent=1
-    )
+    text = json.dumps({"numbers": numbers_of(config), "numerics": dict(record), "data": data, **extra}, indent=1)
     temporary = run_dir / f".{FINGERPRINT}"
     temporary.write_text(text)
     os.replace(temporary, run_dir / FINGERPRINT)
@@ -100,9 +96,7 @@ def check_resume(
     if changed:
         raise FingerprintMismatch(f"{run_dir} was made by another configuration: {'; '.join(changed)}")
     if old["data"] != data:
-        raise FingerprintMismatch(
-            f"{run_dir} was trained on other data: store {old['data'][:12]}, now {data[:12]}"
-        )
+        raise FingerprintMismatch(f"{run_dir} was trained on other data: store {old['data'][:12]}, now {data[:12]}")
     numeric = numerics.difference(old["numerics"], record)
     if numeric and not accept_numerics:
         raise FingerprintMismatch(

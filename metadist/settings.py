@@ -29,15 +29,11 @@ def recipe_names() -> list[str]:
 def recipe_text(name: str) -> str:
     """The YAML of a shipped recipe."""
     if name not in recipe_names():
-        raise ConfigError(
-            f"there is no recipe {name!r}{_hint(name, recipe_names())}; `metadist recipes` lists them"
-        )
+        raise ConfigError(f"there is no recipe {name!r}{_hint(name, recipe_names())}; `metadist recipes` lists them")
     return (resources.files("metadist") / "recipes" / f"{name}.yaml").read_text()
 
 
-def load_config(
-    recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
-) -> RunConfig:
+def load_config(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> RunConfig:
     """The resolved configuration of a shipped recipe, a YAML file or a mapping, with dotted overrides applied.
 
     >>> load_config("sinusoid", {"outer.num_steps": 5}).outer.num_steps
@@ -67,9 +63,7 @@ def parse_overrides(options: Sequence[str]) -> dict[str, Any]:
         try:
             parsed[path.strip()] = _number(yaml.safe_load(value))
         except yaml.YAMLError as error:
-            raise ConfigError(
-                f"--set {option!r}: the value is not YAML ({str(error).splitlines()[0]})"
-            ) from None
+            raise ConfigError(f"--set {option!r}: the value is not YAML ({str(error).splitlines()[0]})") from None
     return parsed
 
 

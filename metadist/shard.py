@@ -57,9 +57,7 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
     steps = config.evaluation.inner_steps
     num_steps = config.algorithm.inner_steps if steps is None else steps
 
-    def scores(
-        meta: MetaParams, task: Task, ctx: Context
-    ) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
+    def scores(meta: MetaParams, task: Task, ctx: Context) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor]]:
         assert task.support is not None and task.query is not None
         query, support = task.query, task.support
         by_step: dict[str, list[Tensor]] = {}
@@ -220,10 +218,10 @@ def looped(
     """The readable reference of vmap over tasks; for models that cannot be vmapped."""
 
     def looped(meta: MetaParams, tasks: Task, ctx: Context) -> Any:
-        results = [
-            function(meta, _each(lambda leaf: leaf[i], tasks), Context(ctx.progress, ctx.noise_key[i]))
-            for i in range(len(ctx.noise_key))
-        ]
+        def one(i: int) -> Any:
+            return function(meta, _each(lambda leaf: leaf[i], tasks), Context(ctx.progress, ctx.noise_key[i]))
+
+        results = [one(i) for i in range(len(ctx.noise_key))]
         return tree_map(lambda *leaves: torch.stack(leaves), results[0], *results[1:])
 
     return looped

@@ -117,7 +117,7 @@ class Trainer:
         folded = self.group.reduce(step, self.outer.params, plan)
         gradient = reduced(folded, settings.reduction)
         if not np.isfinite(gradient).all():
-            keys = tuple(key for shard in plan for key in shard.keys())
+            keys = sum((shard.keys() for shard in plan), ())
             raise NonFiniteGradient("the sum of the meta-gradients", step, -1, keys)
         lr = self.outer.lr
         norm = self.outer.step(gradient)

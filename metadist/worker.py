@@ -10,16 +10,16 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from metadist import numerics
-from metadist.algorithms import MetaAlgorithm, adapted_leaves, build_algorithm
+from metadist.algorithms import MetaAlgorithm, adapted_leaves
 from metadist.config import RunConfig
 from metadist.errors import DataError
-from metadist.models import Model, build_model
+from metadist.models import Model
 from metadist.models.probe import probe
-from metadist.objectives import Objective, build_objective
+from metadist.objectives import Objective
 from metadist.parameters import Layout, layout_of, tree_digest
+from metadist.parts import build_parts
 from metadist.shard import make_engine, make_shard_function
 from metadist.sources import Source, build_source
-from metadist.tasks import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,6 @@ def assemble(config: RunConfig, source: Source) -> Assembly:
     """
     model, objective, algorithm = build_parts(config, source.spec)
     return Assembly(config, source, model, objective, algorithm, layout_of(algorithm.init(config.seed)))
-
-
-def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, MetaAlgorithm]:
-    """Model, objective and algorithm for tasks of ``spec``."""
-    model = build_model(config.model, spec, config.seed, embedding=config.algorithm.name == "protonet")
-    objective = build_objective(config.objective)
-    return model, objective, build_algorithm(config.algorithm, model, objective, spec)
 
 
 def check_model(parts: Assembly) -> None:

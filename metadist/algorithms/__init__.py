@@ -28,17 +28,13 @@ def adapted_leaves(config: AlgorithmConfig, model: Model) -> tuple[str, ...]:
     return names
 
 
-def build_algorithm(
-    config: AlgorithmConfig, model: Model, objective: Objective, spec: TaskSpec
-) -> MetaAlgorithm:
+def build_algorithm(config: AlgorithmConfig, model: Model, objective: Objective, spec: TaskSpec) -> MetaAlgorithm:
     """The configured algorithm as pure functions of one task of ``spec``'s shape."""
     if config.name == "protonet":
         return protonet(model, objective, ways=spec.outputs, normalisation=config.normalisation)
     if config.name == "reptile":
         if config.inner_steps == 0 or config.inner_lr == 0:
-            raise ConfigError(
-                "algorithm reptile needs inner_steps and inner_lr above zero, else it never moves"
-            )
+            raise ConfigError("algorithm reptile needs inner_steps and inner_lr above zero, else it never moves")
         return reptile(
             model,
             objective,

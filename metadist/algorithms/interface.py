@@ -34,9 +34,7 @@ class Adapt(Protocol):
 
 
 class Path(Protocol):
-    def __call__(
-        self, meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int
-    ) -> list[Adapted]: ...
+    def __call__(self, meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int) -> list[Adapted]: ...
 
 
 class MetaAlgorithm(NamedTuple):

@@ -79,9 +79,7 @@ def maml(
             return objective.loss(model.forward({**meta.model, **moved}, support.x, None)[0], support)
 
         start = {name: meta.model[name] for name in adapted_leaves}
-        return unroll(
-            lambda moved: sgd_step(support_loss, moved, inner_lr, first_order=first_order), start, num_steps
-        )
+        return unroll(lambda moved: sgd_step(support_loss, moved, inner_lr, first_order=first_order), start, num_steps)
 
     def _finish(meta: MetaParams, moved: Params, support: Batch) -> Adapted:
         params = {**meta.model, **moved}

@@ -35,9 +35,7 @@ def protonet(model: Model, objective: Objective, *, ways: int, normalisation: st
         if support.weight is not None:
             belongs = belongs * support.weight[:, None]
         prototypes = (belongs.T @ embedded) / belongs.sum(0)[:, None]
-        return Adapted(
-            meta.model, statistics if normalisation == "inductive" else {}, {"prototypes": prototypes}
-        )
+        return Adapted(meta.model, statistics if normalisation == "inductive" else {}, {"prototypes": prototypes})
 
     def path(meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int) -> list[Adapted]:
         return [adapt(meta, support, ctx, num_steps=0)] * (num_steps + 1)

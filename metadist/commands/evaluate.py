@@ -17,9 +17,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which classes or groups.")] = "test",
     num_tasks: Annotated[int | None, typer.Option(min=2, help="Default: evaluation.num_tasks.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
-    baselines: Annotated[
-        bool, typer.Option(help="Also baselines without meta-learning, on the same tasks.")
-    ] = False,
+    baselines: Annotated[bool, typer.Option(help="Also baselines without meta-learning, on the same tasks.")] = False,
     set: Settings = [],  # noqa: B006
     json: AsJson = False,
 ) -> None:

@@ -10,26 +10,18 @@ import typer
 
 from metadist.commands.output import emit, figure, guarded, progress, say
 
-Settings = Annotated[
-    list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a key; may be repeated.")
-]
+Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=VALUE", help="Override a key; may be repeated.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a YAML file.")],
     set: Settings = [],  # noqa: B006  # typer reads the default
-    run_dir: Annotated[
-        Path | None, typer.Option(help="The run folder; default a new one under runs/.")
-    ] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="The run folder; default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue what the run folder holds, else start.")] = False,
     init_from: Annotated[Path | None, typer.Option(help="Start from the newest weights of this run.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option(help="Check everything, list the three kinds of weights, stop.")
-    ] = False,
-    accept_numerics: Annotated[
-        bool, typer.Option(help="Resume although the numerics record differs.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="Check everything, list the three kinds of weights, stop.")] = False,
+    accept_numerics: Annotated[bool, typer.Option(help="Resume although the numerics record differs.")] = False,
     json: AsJson = False,
 ) -> None:
     """Meta-train a recipe."""
@@ -49,9 +41,7 @@ def train(
             say(f"interrupted after step {summary['steps']}; the checkpoint is whole, --resume goes on")
             raise typer.Exit(summary["exit_code"])
         if summary["unsent_events"]:
-            say(
-                f"{summary['unsent_events']} events have not reached MLflow: metadist sync {summary['run_dir']}"
-            )
+            say(f"{summary['unsent_events']} events have not reached MLflow: metadist sync {summary['run_dir']}")
             raise typer.Exit(EXIT_TRACKING_INCOMPLETE)
 
 
@@ -78,9 +68,7 @@ def _train(
         def on_step(step: int, metrics: Mapping[str, float]) -> None:
             shown = [("loss", "train/query_loss", ".3f"), ("accuracy", "train/query_accuracy", ".3f")]
             shown.append(("tasks/s", "perf/tasks_per_second", ".0f"))
-            advance(
-                step, "  ".join(f"{name} {metrics[key]:{how}}" for name, key, how in shown if key in metrics)
-            )
+            advance(step, "  ".join(f"{name} {metrics[key]:{how}}" for name, key, how in shown if key in metrics))
 
         observer = Observer(on_step=on_step, on_evaluate=on_evaluate, on_message=say)
         run = run_train(
@@ -116,7 +104,8 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     yield f"steps      {summary['steps']}   params_sha256 {summary['params_sha256'][:16]}"
     if summary["best"]:
         best = summary["best"]
-        yield f"best       step {best['step']}: {figure(best['metric'], {best['metric']: best['value'], **best})} (validation)"
+        shown = figure(best["metric"], {best["metric"]: best["value"], **best})
+        yield f"best       step {best['step']}: {shown} (validation)"
     yield (
         f"speed      {summary['tasks_per_second']:.0f} tasks/s, {summary['wall_s']:.0f} s, "
         f"driver overhead {summary['driver_overhead_fraction']:.1%}"

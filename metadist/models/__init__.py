@@ -35,13 +35,9 @@ def build_model(config: ModelConfig, spec: TaskSpec, seed: int, *, embedding: bo
     options = {**config.options, **({"embedding": True} if embedding and config.name is not None else {})}
     weights = load_weights(config.weights) if config.weights is not None else None
     try:
-        return functional_model(
-            partial(build, spec, **options), seed=seed, freeze=config.freeze, weights=weights
-        )
+        return functional_model(partial(build, spec, **options), seed=seed, freeze=config.freeze, weights=weights)
     except TypeError as error:
-        raise ModelError(
-            f"model {config.name or config.factory} with options {config.options}: {error}"
-        ) from error
+        raise ModelError(f"model {config.name or config.factory} with options {config.options}: {error}") from error
 
 
 def import_factory(path: str) -> Callable[..., Any]:
@@ -59,12 +55,8 @@ def import_factory(path: str) -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise ModelError(
-            f"model.factory {path!r} cannot be imported: {error}; searched {folder} last"
-        ) from error
+        raise ModelError(f"model.factory {path!r} cannot be imported: {error}; searched {folder} last") from error
     if not hasattr(module, attribute):
-        raise ModelError(
-            f"model.factory {path!r}: module {module_name} ({module.__file__}) has no {attribute!r}"
-        )
+        raise ModelError(f"model.factory {path!r}: module {module_name} ({module.__file__}) has no {attribute!r}")
     factory: Callable[..., Any] = getattr(module, attribute)
     return factory

@@ -7,6 +7,7 @@ batch norm would cancel it.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -20,14 +21,15 @@ BLOCKS = 4
 
 
 class Conv4(nn.Module):
-    """(N, C, H, W) to (N, features); `build` adds the head; leaves ``blocks.<i>.conv.weight``, ``blocks.<i>.norm.*``, ``head.*``."""
+    """(N, C, H, W) to (N, features), until `build` adds a head.
 
-    def __init__(
-        self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool
-    ) -> None:
+    Leaves: ``blocks.<i>.conv.weight``, ``blocks.<i>.norm.*``, ``head.*``.
+    """
+
+    def __init__(self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool) -> None:
         super().__init__()
         widths = [channels] + [filters] * BLOCKS
-        self.blocks = nn.ModuleList(_Block(a, b, form) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.blocks = nn.ModuleList(_Block(a, b, form) for a, b in pairwise(widths))
         self.averaged = averaged
         height, width = image
         for _ in range(BLOCKS):
@@ -85,9 +87,7 @@ def build(
         embedding: No head: the outputs are the features, flattened (ProtoNet).
     """
     if len(spec.input_shape) != 3:
-        raise ModelError(
-            f"conv4 needs images (channels, height, width); the task's inputs are {spec.input_shape}"
-        )
+        raise ModelError(f"conv4 needs images (channels, height, width); the task's inputs are {spec.input_shape}")
     channels, height, width = spec.input_shape
     net = Conv4(channels, (height, width), filters, form, averaged=form == "stride" and not embedding)
     if not embedding:

@@ -79,9 +79,7 @@ def functional_model(
         raise ModelError(f"model.freeze {unused[0]!r} matches no leaf; the leaves are {', '.join(learnable)}")
     names = tuple(name for name in learnable if name not in kept_out)
     if not names:
-        raise ModelError(
-            "every leaf of the model is frozen, so there is nothing to learn; loosen model.freeze"
-        )
+        raise ModelError("every leaf of the model is frozen, so there is nothing to learn; loosen model.freeze")
     statistic_names = tuple(f"{name}.{part}" for name in norms(recording) for part in ("mean", "var"))
     state = {**dict(recording.named_parameters()), **dict(recording.named_buffers())}
     frozen = {
@@ -106,20 +104,14 @@ def functional_model(
 
 
 def _placeholders(module: nn.Module) -> Params:
-    return {
-        f"{name}.{part}": getattr(layer, part)
-        for name, layer in norms(module).items()
-        for part in ("mean", "var")
-    }
+    return {f"{name}.{part}": getattr(layer, part) for name, layer in norms(module).items() for part in ("mean", "var")}
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     for name, value in weights.items():
         if name not in own:
-            raise ModelError(
-                f"model.weights has a leaf {name!r} that the model has not; it has {', '.join(own)}"
-            )
+            raise ModelError(f"model.weights has a leaf {name!r} that the model has not; it has {', '.join(own)}")
         if own[name].shape != value.shape:
             raise ModelError(
                 f"model.weights: {name} has shape {tuple(value.shape)}, the model's is {tuple(own[name].shape)}"

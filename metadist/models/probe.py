@@ -31,7 +31,7 @@ def probe(
     if found.dim() != 2 or len(found) != 3 or found.shape[1] != (outputs or found.shape[1]):
         raise ModelError(
             f"the model's outputs have shape {tuple(found.shape)} on 3 inputs; "
-            f"the tasks need (3, {outputs or 'features'}): one value a {'class' if spec.kind == 'classes' else 'target'}"
+            f"the tasks need (3, {outputs or 'features'}), a value for each {'class' if outputs else 'feature'}"
         )
     if not bool(torch.isfinite(found).all()):
         raise ModelError("the model returns NaN or infinity on inputs between 0 and 1 at its initial weights")

@@ -93,15 +93,11 @@ class ParquetSource:
     def _spec(self, shots: int, queries: int) -> TaskSpec:
         kind = self.store.kind
         if kind != self.config.kind:
-            raise DataError(
-                f"{self.location} holds tasks of kind {kind}, tasks.kind asks for {self.config.kind}"
-            )
+            raise DataError(f"{self.location} holds tasks of kind {kind}, tasks.kind asks for {self.config.kind}")
         value, target = self.columns
         shape = transformed_shape(self.config.transform, self.store.columns[value].shape)
         if self.config.kind == "classes":
-            return TaskSpec(
-                kind="classes", input_shape=shape, outputs=self.config.ways, shots=shots, queries=queries
-            )
+            return TaskSpec(kind="classes", input_shape=shape, outputs=self.config.ways, shots=shots, queries=queries)
         width = int(np.prod(self.store.columns[target or ""].shape, dtype=np.int64))
         return TaskSpec(kind="regression", input_shape=shape, outputs=width, shots=shots, queries=queries)
 
@@ -139,9 +135,7 @@ class ParquetSource:
     def _episode(self, shots: int, queries: int, variants: int) -> EpisodeSpec:
         return EpisodeSpec(ways=self.config.ways, shots=shots, queries=queries, variants=variants)
 
-    def _load(
-        self, split: str, draws: list[np.random.Generator], shots: int, queries: int, variants: int
-    ) -> Task:
+    def _load(self, split: str, draws: list[np.random.Generator], shots: int, queries: int, variants: int) -> Task:
         data = self.split(split)
         if self.config.kind == "groups":
             return self._load_groups(data, draws, shots, queries)
@@ -161,9 +155,7 @@ class ParquetSource:
             halves.append(Batch(self._inputs(picked), aligned(y)))
         return Task(support=halves[0], query=halves[1])
 
-    def _load_groups(
-        self, data: SplitData, draws: list[np.random.Generator], shots: int, queries: int
-    ) -> Task:
+    def _load_groups(self, data: SplitData, draws: list[np.random.Generator], shots: int, queries: int) -> Task:
         spec = GroupSpec(support=shots, queries=queries, order=self.config.order)
         groups = [draw_group(data.offsets, np.diff(data.offsets), spec, draw) for draw in draws]
         value, target = self.columns

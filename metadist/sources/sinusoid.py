@@ -71,9 +71,7 @@ class SinusoidSource:
             raise DataError(f"{self.location} has no split {split!r}; it has {', '.join(self.store.splits)}")
         missing = {"amplitude", "phase"} - set(self.store.columns)
         if missing:
-            raise DataError(
-                f"{self.location} has no column {' or '.join(sorted(missing))}; sinusoids need both"
-            )
+            raise DataError(f"{self.location} has no column {' or '.join(sorted(missing))}; sinusoids need both")
 
     def batch(self, split: str, step: int, start: int, stop: int) -> Task:
         return self._load(split, generator(self.run_seed, split, step), start, stop, self.sizes)
@@ -87,9 +85,7 @@ class SinusoidSource:
     def _fixed_name(self, split: str) -> str:
         return f"{self.fingerprint}:{split}:{self.fixed_sizes}:{self.evaluation_seed}"
 
-    def _load(
-        self, split: str, draw: np.random.Generator, start: int, stop: int, sizes: tuple[int, int]
-    ) -> Task:
+    def _load(self, split: str, draw: np.random.Generator, start: int, stop: int, sizes: tuple[int, int]) -> Task:
         # Task i owns row i of this table whatever the shard: a generator fills tables row by row.
         shots, queries = sizes
         uniform = draw.random((stop, 2 + shots + queries))[start:]
@@ -105,9 +101,7 @@ class SinusoidSource:
             },
         )
 
-    def _rows(
-        self, split: str, uniform: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _rows(self, split: str, uniform: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if self.store is None:
             low, high = np.array([AMPLITUDE, PHASE]).T
             values = low + uniform * (high - low)

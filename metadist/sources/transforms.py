@@ -22,9 +22,7 @@ def apply_transforms(transforms: Sequence[Transform], values: Array) -> NDArray[
     for transform in transforms:
         values = {"pixels": pixels}[transform.name](values)
     if values.dtype.kind not in "fiub":
-        raise DataError(
-            f"values of type {values.dtype} are not numbers after tasks.transform {list(transforms)}"
-        )
+        raise DataError(f"values of type {values.dtype} are not numbers after tasks.transform {list(transforms)}")
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

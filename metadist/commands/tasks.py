@@ -1,0 +1,156 @@
+"""``metadist tasks``: build, import, inspect, verify and preview stores."""
+
+from __future__ import annotations
+
+import enum
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metadist.commands.output import emit, guarded, say
+from metadist.commands.train import AsJson
+
+app = typer.Typer(help="Make and look at task stores.", no_args_is_help=True)
+importer = typer.Typer(help="Import data into a store.", no_args_is_help=True)
+app.add_typer(importer, name="import")
+
+Out = Annotated[str | None, typer.Option(help="Where to; default the named store under METADIST_HOME.")]
+Where = Annotated[str, typer.Argument(help="A store's folder, URI or name.")]
+
+
+class Generator(enum.StrEnum):
+    """Stores that are made, not imported."""
+
+    glyphs = "glyphs"
+    sinusoids = "sinusoids"
+
+
+class OmniglotSplit(enum.StrEnum):
+    """How Omniglot's characters are split."""
+
+    vinyals = "vinyals"
+    background_evaluation = "background-evaluation"
+
+
+@app.command()
+def build(generator: Generator, out: Out = None, json: AsJson = False) -> None:
+    """Make a store that needs no download."""
+    with guarded():
+        from metadist.stores import GENERATORS
+        from tasks_store import named_store
+
+        target = Path(out) if out else named_store(generator.value)
+        say(f"building {generator.value} in {target}")
+        begun = time.perf_counter()
+        GENERATORS[generator.value](target)
+        say(f"built in {time.perf_counter() - begun:.0f} s")
+        _inspect(str(target), json)
+
+
+@importer.command()
+def omniglot(
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder or zips of the official release, or a labelled Parquet table."),
+    ] = None,
+    out: Out = None,
+    split: OmniglotSplit = OmniglotSplit.vinyals,
+    download: Annotated[bool, typer.Option(help="Fetch the official zips (checked by sha256).")] = False,
+    json: AsJson = False,
+) -> None:
+    """Import Omniglot (Lake et al. 2015). For classes turned by 90 degrees set tasks.rotations in the recipe."""
+    with guarded():
+        from metadist.errors import UsageError
+        from tasks_store import named_store
+        from tasks_store.importers.download import download_omniglot
+        from tasks_store.importers.omniglot import import_omniglot
+
+        if (source is None) == (not download):
+            raise UsageError("give either --from PATH or --download")
+        target = out or str(named_store("omniglot"))
+        with tempfile.TemporaryDirectory() as folder:
+            place = download_omniglot(folder) if source is None else source
+            import_omniglot(place, target, split.value)
+        _inspect(target, json)
+
+
+@importer.command()
+def table(
+    source: Annotated[Path, typer.Option("--from", help="A Parquet table.")],
+    label: Annotated[str, typer.Option(help="Column of the class.")],
+    value: Annotated[list[str], typer.Option(help="Columns to keep; may be repeated.")],
+    out: Annotated[str, typer.Option(help="Where to.")],
+    split_column: Annotated[str | None, typer.Option(help="Column that names the split; a class lies in one.")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="JSON: {split: [label, ...]}.")] = None,
+    json: AsJson = False,
+) -> None:
+    """Import a labelled Parquet table; classes are split, never their rows."""
+    with guarded():
+        from tasks_store.importers.table import import_table
+
+        import_table(source, out, label=label, columns=value, split=split_column, split_file=split_file)
+        _inspect(out, json)
+
+
+@app.command()
+def inspect(path: Where, json: AsJson = False) -> None:
+    """What a store holds."""
+    with guarded():
+        _inspect(path, json)
+
+
+@app.command()
+def verify(path: Where, json: AsJson = False) -> None:
+    """Check every checksum and every count."""
+    with guarded():
+        from tasks_store import Store, resolve_store
+
+        done = Store.open(resolve_store(path)).verify()
+        emit({"whole": True, "files": done}, as_json=json, lines=lambda: iter([*done, "whole"]))
+
+
+@app.command()
+def preview(
+    path: Where,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    split: Annotated[str, typer.Option(help="Which classes.")] = "train",
+    ways: Annotated[int, typer.Option(min=1)] = 5,
+    shots: Annotated[int, typer.Option(min=1)] = 1,
+    queries: Annotated[int, typer.Option(min=1)] = 5,
+    episodes: Annotated[int, typer.Option(min=1)] = 4,
+    seed: int = 0,
+    json: AsJson = False,
+) -> None:
+    """Draw episodes as a PNG contact sheet: support left, queries right."""
+    with guarded():
+        from tasks_store import EpisodeSpec, Store, load_split, resolve_store
+        from tasks_store.preview import contact_sheet
+
+        data = load_split(Store.open(resolve_store(path)), split)
+        spec = EpisodeSpec(ways=ways, shots=shots, queries=queries)
+        contact_sheet(data, out, spec=spec, episodes=episodes, seed=seed)
+        emit({"path": str(out)}, as_json=json, lines=lambda: iter([f"wrote {out}"]))
+
+
+def _inspect(path: str, as_json: bool) -> None:
+    from tasks_store import Store, resolve_store
+    from tasks_store.inspect import describe
+
+    found = describe(Store.open(resolve_store(path)))
+    emit(found, as_json=as_json, lines=lambda: _table(found))
+
+
+def _table(found: dict[str, Any]) -> Iterator[str]:
+    yield f"{found['name']} ({found['kind']})  {found['path']}"
+    yield f"fingerprint {found['fingerprint']}"
+    yield f"{'split':<12} {'groups':>8} {'rows':>10}"
+    for name, split in found["splits"].items():
+        yield f"{name:<12} {split['groups']:>8} {split['rows']:>10}"
+    yield f"{'all':<12} {found['groups']:>8} {found['rows']:>10}"
+    for column in found["columns"]:
+        yield f"column {column}"
+    yield f"source {found['source']}; licence {found['licence']}"

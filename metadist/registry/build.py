@@ -1,0 +1,103 @@
+"""A run's checkpoint as a bundle: weights, configuration, fingerprints, report and self-test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from metadist import __version__, numerics, run_folder
+from metadist.adapter import Adapter
+from metadist.bundle import FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
+from metadist.checkpoint import Checkpoint
+from metadist.config import RunConfig
+from metadist.errors import DataError
+from metadist.evaluate import save_report
+from metadist.parameters import named_leaves
+from metadist.registry.code import served_code
+from metadist.registry.report import check_one_query, served_report
+from metadist.serving.inputs import RawColumn
+from metadist.serving.user_code import pack_factory
+from metadist.settings import fingerprint, numbers_of
+from metadist.sources import ParquetSource, Source, build_source
+
+SPLIT = "test"
+
+
+def build_bundle(
+    run_dir: str | Path,
+    saved: Checkpoint,
+    *,
+    num_tasks: int | None = None,
+    allow_transductive: bool = False,
+    on_message: Callable[[str], None] = lambda message: None,
+    on_task: Callable[[int, int], None] = lambda done, total: None,
+) -> Bundle:
+    """The bundle of a checkpoint, in ``RUN_DIR/bundles``; one that was made before from the same is read again.
+
+    Args:
+        run_dir: The run folder.
+        saved: Which of its checkpoints.
+        num_tasks: Fixed test tasks of its report; ``evaluation.num_tasks`` by default.
+        allow_transductive: Also accept a model that is worse one query at a time.
+        on_message: Hears a line for people.
+        on_task: Hears (tasks done, tasks in all).
+
+    Raises:
+        GateRefused: the report speaks against the model.
+        DataError: the folder holds no run, or its store has no test split.
+    """
+    folder = Path(run_dir).absolute()
+    config, stored = run_folder.read_config(folder), run_folder.read_fingerprint(folder)
+    count = num_tasks or config.evaluation.num_tasks
+    numerics.pin(config.engine.threads)
+    record = numerics.record("cpu", config.engine.threads)
+    made_from = {
+        "params": saved.state.params_sha256,
+        "step": saved.state.step,
+        "numbers": fingerprint(numbers_of(config)),
+        "store": stored["data"],
+        "numerics": record,
+        "num_tasks": count,
+        "code": served_code().digest,
+    }
+    final = folder / "bundles" / hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    if final.is_dir():
+        on_message(f"this model was bundled before: {final}")
+        bundle = read_bundle(final)
+        _check_kept_report(bundle, allow_transductive)
+        return bundle
+    source = build_source(config, stored["location"])
+    source.check(SPLIT, fixed=True)
+    if source.fingerprint != stored["data"]:
+        raise DataError(
+            f"{stored['location']} is not the store of this run: its fingerprint is {source.fingerprint[:12]}, the "
+            f"run was trained on {stored['data'][:12]}"
+        )
+    with published(final) as draft:
+        facts = _facts(config, stored, saved, source, record)
+        _write_weights(draft, folder, saved)
+        if config.model.factory is not None:
+            facts["factory_sha256"] = pack_factory(config.model.factory, draft)
+        adapter = Adapter(Bundle(draft, facts, config))
+        raw = config.model_copy(update={"tasks": config.tasks.model_copy(update={"transform": ()})})
+        report, self_test = served_report(
+            adapter,
+            build_source(raw, stored["location"]),
+            split=SPLIT,
+            num_tasks=count,
+            facts=_report_facts(config, source),
+            on_task=lambda done: on_task(done, count),
+        )
+        check_one_query(report, config.algorithm.normalisation, allow_transductive=allow_transductive)
+        save_report(report, draft)
+        np.savez(draft / SELF_TEST, allow_pickle=False, **self_test)
+        write_facts(draft, facts)
+    return read_bundle(final)

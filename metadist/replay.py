@@ -1,0 +1,52 @@
+"""Replay: any shard of any step again in this process, with the bits that the worker had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster import LocalGroup, Partial
+from metadist import checkpoint, numerics
+from metadist.errors import UsageError
+from metadist.outer import Outer
+from metadist.parameters import flatten, sha256
+from metadist.run_folder import read_fingerprint
+from metadist.run_reader import load_run
+from metadist.tasks import plan_step
+from metadist.trainer import reduced
+from metadist.worker import factory_of
+
+
+def replay_shard(run_dir: str | Path, *, step: int, shard: int, on_message: Callable[[str], None]) -> dict[str, Any]:
+    """Walk from the newest checkpoint at or before ``step`` to it, then run the shard; its failure is raised as is.
+
+    Raises:
+        UsageError: the step or the shard is not one of the run's.
+    """
+    run = load_run(run_dir)
+    config, settings = run.config, run.config.outer
+    plan = plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
+    if shard >= len(plan):
+        raise UsageError(f"a step of this run has shards 0..{len(plan) - 1}; asked for {shard}")
+    numerics.pin(config.engine.threads)
+    parts = run.parts()
+    outer = Outer(settings, parts.layout, flatten(parts.algorithm.init(config.seed)))
+    before = [saved for saved in checkpoint.steps(run.run_dir) if saved <= step]
+    start = before[-1] if before else 0
+    if before:
+        saved = checkpoint.load_checkpoint(run.run_dir, start)
+        outer.load(saved.flat, saved.optimizer, start)
+    on_message(f"replaying from step {start} to step {step}")
+    factory = factory_of(parts, read_fingerprint(run.run_dir)["location"], config.engine.device, run.run_dir)
+    with LocalGroup(factory) as group:
+        for past in range(start, step):
+            shards = plan_step(past, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
+            outer.step(reduced(group.reduce(past, outer.params, shards), settings.reduction))
+    result: Partial = factory()(step, outer.params, plan[shard])
+    return {
+        "tasks": list(plan[shard].keys()),
+        "params_sha256": sha256(outer.params),
+        "gradient_sha256": sha256(result.vector),
+        **{name: total / count for name, (total, count) in result.metrics.items() if count},
+    }

@@ -1,0 +1,126 @@
+"""A run folder, read: its configuration, metrics, checkpoints and parts, and judging it on fixed tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cluster import WorkerGroup
+from metadist import checkpoint, numerics, run_folder
+from metadist.algorithms import MetaAlgorithm
+from metadist.checkpoint import Checkpoint
+from metadist.config import RunConfig
+from metadist.errors import CheckpointDamaged, ConfigError
+from metadist.evaluate import Report, evaluate, save_report
+from metadist.failures import translated
+from metadist.groups import open_group
+from metadist.parameters import MetaParams
+from metadist.sources import build_source
+from metadist.tracking import read_events
+from metadist.worker import Assembly, assemble, factory_of
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run folder, read.
+
+    Attributes:
+        run_dir: Where it lies.
+        config: Its resolved configuration.
+        summary: What ``metadist train --json`` prints; empty for a run that was only loaded.
+    """
+
+    run_dir: Path
+    config: RunConfig
+    summary: dict[str, Any] = field(default_factory=dict)
+
+    def checkpoint(self, which: str | int = "best") -> Checkpoint:
+        """The ``"best"``, the ``"last"`` or a numbered checkpoint."""
+        return find_checkpoint(self.run_dir, which)
+
+    @property
+    def params(self) -> MetaParams:
+        """The newest meta-parameters."""
+        return self.checkpoint("last").meta
+
+    @property
+    def algorithm(self) -> MetaAlgorithm:
+        """The algorithm as pure functions of one task."""
+        return self.parts().algorithm
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Journalled metrics, one dict a line with its ``step``."""
+        return [{"step": e.step, **e.data} for e in read_events(self.run_dir) if e.kind == "metrics"]
+
+    def parts(self) -> Assembly:
+        """Source, model and algorithm, built anew from the configuration."""
+        location = run_folder.read_fingerprint(self.run_dir)["location"]
+        return assemble(self.config, build_source(self.config, location))
+
+    def evaluate(self, **options: Any) -> Report:
+        """See `evaluate_run`."""
+        return evaluate_run(self.run_dir, **options)
+
+
+def load_run(run_dir: str | Path) -> Run:
+    """Read a run folder."""
+    folder = Path(run_dir).absolute()
+    return Run(folder, run_folder.read_config(folder))
+
+
+def find_checkpoint(run_dir: Path, which: str | int) -> Checkpoint:
+    """``"best"`` (by validation), ``"last"`` or the step of a checkpoint.
+
+    Raises:
+        CheckpointDamaged: there is none, or it is not whole.
+        ConfigError: ``which`` is none of these.
+    """
+    steps = checkpoint.steps(run_dir)
+    if not steps:
+        raise CheckpointDamaged(f"{run_dir} has no checkpoint yet")
+    if which == "last":
+        return checkpoint.load_checkpoint(run_dir, steps[-1])
+    if which == "best":
+        best = checkpoint.load_checkpoint(run_dir, steps[-1]).state.best
+        return checkpoint.load_checkpoint(run_dir, best.step if best is not None else steps[-1])
+    if not str(which).isdigit() or int(which) not in steps:
+        raise ConfigError(f"checkpoint {which!r}: use best, last or one of the steps {', '.join(map(str, steps))}")
+    return checkpoint.load_checkpoint(run_dir, int(which))
+
+
+@contextmanager
+def opened(run: Run, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[Assembly, WorkerGroup]]:
+    """The parts of a run and a group that can judge it; overrides may change where, and evaluation's sizes."""
+    config = run_folder.read_config(run.run_dir, overrides)
+    stored = run_folder.read_fingerprint(run.run_dir)
+    numerics.pin(config.engine.threads)
+    parts = assemble(config, build_source(config, stored["location"]))
+    factory = factory_of(parts, stored["location"], config.engine.device, run.run_dir)
+    with translated(run.run_dir), open_group(config, factory, lambda event: None) as group:
+        yield parts, group
+
+
+def evaluate_run(
+    run_dir: str | Path,
+    *,
+    split: str = "test",
+    num_tasks: int | None = None,
+    which: str | int = "best",
+    set: Mapping[str, Any] | None = None,
+    on_message: Callable[[str], None] = lambda message: None,
+) -> Report:
+    """Judge a run on fixed tasks of ``split``; the report is kept in the run folder."""
+    run = load_run(run_dir)
+    saved = run.checkpoint(which)
+    on_message(f"checkpoint {saved.state.step} ({which}) of {run.run_dir}")
+    with opened(run, set) as (parts, group):
+        parts.source.check(split, fixed=True)
+        count = num_tasks or parts.config.evaluation.num_tasks
+        report = evaluate(
+            group, saved.flat, parts.source, parts.config, split=split, step=saved.state.step, num_tasks=count
+        )
+    save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}")
+    return report
