@@ -107,9 +107,7 @@ def _fill(arrays: dict[str, NDArray[Any]], store: Store, split: str, columns: li
         first = last
 
 
-def _mapped(
-    store: Store, split: str, columns: list[Column], rows: int, cache_dir: Path
-) -> dict[str, NDArray[Any]]:
+def _mapped(store: Store, split: str, columns: list[Column], rows: int, cache_dir: Path) -> dict[str, NDArray[Any]]:
     """Text columns in memory, the others mapped from the cache folder, which is made when absent."""
     numeric = [column for column in columns if column.dtype != "string"]
     folder = cache_dir / cache_key(store, split)

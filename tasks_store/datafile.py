@@ -118,8 +118,7 @@ def check_size(location: Location, entry: FileEntry) -> None:
         )
     if size != entry.bytes:
         raise CorruptStore(
-            f"{shown} has {size} bytes, expected {entry.bytes} (truncated?): restore it or build "
-            "the store again",
+            f"{shown} has {size} bytes, expected {entry.bytes} (truncated?): restore it or build the store again",
             path=shown,
         )
 

@@ -35,9 +35,7 @@ class EpisodeSpec:
 
     def __post_init__(self) -> None:
         if self.ways < 2 or self.shots < 1 or self.queries < 0 or self.variants < 1:
-            raise SchemaMismatch(
-                f"an episode needs ways >= 2, shots >= 1, queries >= 0, variants >= 1, got {self}"
-            )
+            raise SchemaMismatch(f"an episode needs ways >= 2, shots >= 1, queries >= 0, variants >= 1, got {self}")
 
 
 class Episode(NamedTuple):

@@ -114,9 +114,7 @@ def parse_manifest(text: bytes, shown: str) -> Manifest:
         )
     checksum = body.pop("checksum", None)
     if checksum != hashlib.sha256(_canonical(body)).hexdigest():
-        raise CorruptStore(
-            f"{shown} does not match its own checksum: restore it or build the store again", path=shown
-        )
+        raise CorruptStore(f"{shown} does not match its own checksum: restore it or build the store again", path=shown)
     try:
         return Manifest(
             format_version=version,
@@ -145,9 +143,7 @@ def load_manifest(root: str | Path | Location) -> Manifest:
     """
     location = root if isinstance(root, Location) else Location.of(root)
     if location.size(MANIFEST) is None:
-        raise StoreMissing(
-            f"no task store at {location.display}: it has no {MANIFEST}", path=location.display
-        )
+        raise StoreMissing(f"no task store at {location.display}: it has no {MANIFEST}", path=location.display)
     return parse_manifest(location.read(MANIFEST), location.shown(MANIFEST))
 
 

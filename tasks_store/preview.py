@@ -89,9 +89,7 @@ def _sheet(support: NDArray[Any], query: NDArray[Any]) -> NDArray[np.uint8]:
         height = shots.shape[1]
         gap = np.full((height, _GAP, *shots.shape[3:]), _PAPER, np.uint8)
         line = np.full((height, _GAP, *shots.shape[3:]), _LINE, np.uint8)
-        row = np.concatenate(
-            [part for cell in cells for part in (line if cell is None else cell, gap)], axis=1
-        )
+        row = np.concatenate([part for cell in cells for part in (line if cell is None else cell, gap)], axis=1)
         rows += [row, np.full((_GAP, *row.shape[1:]), _PAPER, np.uint8)]
     rows.append(np.full((_BETWEEN, *rows[0].shape[1:]), _LINE, np.uint8))
     return np.concatenate(rows)

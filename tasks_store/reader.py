@@ -101,9 +101,7 @@ class Store:
         part = table.slice(int(index.offsets[g]), int(index.counts[g]))
         return {name: decode(part.column(name), self.columns[name]) for name in wanted}
 
-    def row_group_tables(
-        self, split: str, columns: Sequence[str] | None = None, *, ids: bool = False
-    ) -> Iterator[Any]:
+    def row_group_tables(self, split: str, columns: Sequence[str] | None = None, *, ids: bool = False) -> Iterator[Any]:
         """The rows of a split in stored order, as one pyarrow table a row group.
 
         Args:
@@ -165,7 +163,5 @@ def _read_index(location: Location, entry: FileEntry) -> Any:
     check_size(location, entry)
     data = location.read(entry.path)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
-        raise CorruptStore(
-            f"{shown}: the group index is damaged: restore it or build the store again", path=shown
-        )
+        raise CorruptStore(f"{shown}: the group index is damaged: restore it or build the store again", path=shown)
     return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()

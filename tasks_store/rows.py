@@ -20,9 +20,7 @@ from tasks_store.schema import Column, arrow_schema
 _BATCH_ROWS = 4096
 
 
-def collect_table(
-    rows: Iterable[Mapping[str, Any]] | Iterable[Any], columns: Sequence[Column], kind: str
-) -> Any:
+def collect_table(rows: Iterable[Mapping[str, Any]] | Iterable[Any], columns: Sequence[Column], kind: str) -> Any:
     """All rows as one pyarrow Table with the schema of :func:`arrow_schema`, in the order given.
 
     Raises:
@@ -50,9 +48,7 @@ def _encode(rows: Sequence[Any], columns: Sequence[Column], schema: Any, start: 
     names = {"group", "split", "domain", *(column.name for column in columns)}
     for number, row in enumerate(rows, start):
         if not isinstance(row, Mapping):
-            raise SchemaMismatch(
-                f"row {number} is a {type(row).__name__}, expected a mapping (or Arrow batches)"
-            )
+            raise SchemaMismatch(f"row {number} is a {type(row).__name__}, expected a mapping (or Arrow batches)")
         if not names - {"domain"} <= row.keys() <= names:
             missing, extra = sorted(names - {"domain"} - row.keys()), sorted(row.keys() - names)
             raise SchemaMismatch(f"row {number}: missing {missing}, not declared {extra}")

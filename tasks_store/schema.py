@@ -67,13 +67,9 @@ class Column:
                 f"{', '.join(ID_COLUMNS)}"
             )
         if self.dtype not in _SCALARS:
-            raise SchemaMismatch(
-                f"column {self.name!r}: dtype {self.dtype!r} is none of {', '.join(_SCALARS)}"
-            )
+            raise SchemaMismatch(f"column {self.name!r}: dtype {self.dtype!r} is none of {', '.join(_SCALARS)}")
         if any(size < 1 for size in self.shape) or (self.shape and self.dtype == "string"):
-            raise SchemaMismatch(
-                f"column {self.name!r}: a {self.dtype} column cannot have shape {self.shape}"
-            )
+            raise SchemaMismatch(f"column {self.name!r}: a {self.dtype} column cannot have shape {self.shape}")
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -146,7 +142,5 @@ def decode(array: Any, column: Column) -> NDArray[Any]:
     if rows == 0 or buffer is None:
         return np.empty((0, *column.shape), dtype=column.numpy_dtype)
     values = math.prod(column.shape)
-    flat = np.frombuffer(
-        buffer, dtype=column.numpy_dtype, count=rows * values, offset=array.offset * column.nbytes
-    )
+    flat = np.frombuffer(buffer, dtype=column.numpy_dtype, count=rows * values, offset=array.offset * column.nbytes)
     return flat.reshape(rows, *column.shape)

@@ -29,9 +29,7 @@ def verify_store(store: Store, location: Location) -> list[str]:
         if entry.split:
             _check_rows(store, entry.split, shown)
         if sha256_of(location, entry.path) != entry.sha256:
-            raise CorruptStore(
-                f"{shown} differs from its sha256: restore it or build the store again", path=shown
-            )
+            raise CorruptStore(f"{shown} differs from its sha256: restore it or build the store again", path=shown)
         done.append(f"{entry.path}: {entry.rows} rows, {entry.bytes} bytes, sha256 and checksums agree")
     return done
 
@@ -56,6 +54,4 @@ def _check_rows(store: Store, split: str, shown: str) -> None:
         first = last
     groups = zip(index.names, index.domains, (int(count) for count in index.counts), strict=True)
     if digest.hexdigest(groups) != store.splits[split].content_sha256:
-        raise CorruptStore(
-            f"{shown}: the values of split {split!r} are not those of the manifest", path=shown
-        )
+        raise CorruptStore(f"{shown}: the values of split {split!r} are not those of the manifest", path=shown)

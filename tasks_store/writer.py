@@ -88,9 +88,7 @@ def write_store(
         for split, groups in splits.items():
             entry, content = _write_split(table, order, split, groups, columns, scratch, location, index)
             files.append(entry)
-            summaries[split] = SplitSummary(
-                groups=len(groups.names), rows=sum(groups.counts), content_sha256=content
-            )
+            summaries[split] = SplitSummary(groups=len(groups.names), rows=sum(groups.counts), content_sha256=content)
         manifest = Manifest(
             name=name,
             kind=kind,
@@ -122,8 +120,7 @@ def sort_rows(table: Any) -> tuple[NDArray[np.int64], dict[str, _Groups]]:
             raise SchemaMismatch(f"split name {split!r}: expected letters, digits, dot, dash, underscore")
     order = np.lexsort((group_rank, split_rank))
     starts = np.flatnonzero(
-        np.diff(group_rank[order], prepend=-1).astype(bool)
-        | np.diff(split_rank[order], prepend=-1).astype(bool)
+        np.diff(group_rank[order], prepend=-1).astype(bool) | np.diff(split_rank[order], prepend=-1).astype(bool)
     )
     counts = np.diff(starts, append=len(order))
     groups, owners = group_rank[order][starts], split_rank[order][starts]
@@ -255,6 +252,4 @@ def _refuse_overwriting(location: Location) -> None:
         raise StoreExists(f"{location.display} holds a store already; choose another folder or delete it")
     foreign = [member for member in members if not _OURS.fullmatch(member)]
     if foreign:
-        raise StoreExists(
-            f"{location.display} is not empty and not a store (it holds {foreign[0]!r}); choose another"
-        )
+        raise StoreExists(f"{location.display} is not empty and not a store (it holds {foreign[0]!r}); choose another")

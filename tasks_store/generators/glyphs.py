@@ -31,7 +31,7 @@ SHARES: Mapping[str, float] = MappingProxyType({"train": 0.60, "validation": 0.1
 LICENCE = "drawn from DejaVu (Bitstream Vera licence) and STIX fonts (SIL OFL), as shipped with matplotlib"
 
 _FINE = 4  # sub-pixels along a side
-_MARGIN = 1.5  # pixels left free at the edges
+_MARGIN = 2.0  # pixels left free at the edges, before the stroke grows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,64 +91,71 @@ def _face(number: int) -> Iterator[Outline]:
         import matplotlib
         from matplotlib import ft2font
     except ImportError as error:
-        raise ImportFailed(
-            "drawing glyphs needs matplotlib (for its fonts): pip install matplotlib"
-        ) from error
-    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / FACES[number]
-    if not path.is_file():
-        raise ImportFailed(f"matplotlib {matplotlib.__version__} has no font {path}: reinstall it")
-    font = ft2font.FT2Font(str(path))
+        raise ImportFailed("drawing glyphs needs matplotlib (for its fonts): pip install matplotlib") from error
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / FACES[number]
+    if not file.is_file():
+        raise ImportFailed(f"matplotlib {matplotlib.__version__} has no font {file}: reinstall it")
+    font = ft2font.FT2Font(str(file))
     font.set_size(_UNIT, 72)
     names = vars(ft2font)  # matplotlib 3.10 moved the flag into an enumeration
     flags = names["LoadFlags"].NO_HINTING if "LoadFlags" in names else names["LOAD_NO_HINTING"]
+    chars, vertices, codes = [], [], []
     for code in sorted(font.get_charmap()):
-        char = chr(code)
-        if wanted(char):
+        if wanted(chr(code)):
             font.load_char(code, flags=flags)
-            outline = _outline(char, number, *font.get_path())
-            if outline is not None:
-                yield outline
+            path, kinds = font.get_path()
+            if len(kinds):
+                chars.append(chr(code))
+                vertices.append(np.asarray(path, dtype=np.float64))
+                codes.append(np.asarray(kinds, dtype=np.int64))
+    glyph = np.repeat(np.arange(len(chars)), [len(kinds) for kinds in codes])
+    edges, source = _edges(np.concatenate(vertices), np.concatenate(codes))
+    order = np.argsort(glyph[source], kind="stable")
+    bounds = np.searchsorted(glyph[source][order], np.arange(1, len(chars)))
+    for char, part in zip(chars, np.split(edges[order], bounds), strict=True):
+        outline = _outline(char, number, part)
+        if outline is not None:
+            yield outline
 
 
-def _outline(char: str, face: int, vertices: Any, codes: Any) -> Outline | None:
-    """Flatten and normalise; None for a blank glyph."""
-    if not len(codes):
-        return None
-    edges = _edges(np.asarray(vertices, dtype=np.float64), np.asarray(codes, dtype=np.int64))
+def _outline(char: str, face: int, edges: NDArray[np.float64]) -> Outline | None:
+    """Normalise; None for a blank glyph."""
     if not len(edges):
         return None
-    edges[:, 1::2] *= -1
-    points = edges.reshape(-1, 2)
+    points = edges.reshape(-1, 2) * (1.0, -1.0)
     low, high = points.min(axis=0), points.max(axis=0)
     width, height = high - low
     if min(width, height) <= 0:
         return None
-    edges = (points - (low + high) / 2).reshape(-1, 4) / max(width, height)
+    edges = ((points - (low + high) / 2) / max(width, height)).reshape(-1, 4)
     return Outline(char, face, edges, float(width / height))
 
 
-def _edges(vertices: NDArray[np.float64], codes: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Straight edges of all contours, each closed, [E, 4].
+def _edges(vertices: NDArray[np.float64], codes: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Straight edges of all contours, each closed, [E, 4], and a vertex that each belongs to, [E].
 
-    In a path the current point is the vertex before, and a curve's code stands at each of its points.
+    Paths of many glyphs may follow each other: each contour starts with a move. The current point is
+    the vertex before, and a curve's code stands at each of its points.
     """
     lines = np.flatnonzero(codes == _LINE)
-    parts = [np.concatenate([vertices[lines - 1], vertices[lines]], axis=1)]
+    parts, owners = [np.concatenate([vertices[lines - 1], vertices[lines]], axis=1)], [lines]
     for code, size in ((_CURVE3, 2), (_CURVE4, 3)):
         first = np.flatnonzero(codes == code)[::size]
-        if len(first):
-            parts.append(_curves(np.stack([vertices[first + step] for step in range(-1, size)])))
+        parts.append(_curves([vertices[first + step] for step in range(-1, size)]))
+        owners.append(np.tile(first, len(_CURVE_SHARES) - 1))
     starts = np.flatnonzero(codes == _MOVE)
     ends = np.append(starts[1:], len(codes)) - 1
     ends = np.where(codes[ends] == _CLOSE, ends - 1, ends)
     parts.append(np.concatenate([vertices[ends], vertices[starts]], axis=1))
-    edges = np.concatenate(parts)
-    return np.asarray(edges[(edges[:, :2] != edges[:, 2:]).any(axis=1)])
+    owners.append(starts)
+    edges, source = np.concatenate(parts), np.concatenate(owners)
+    kept = (edges[:, :2] != edges[:, 2:]).any(axis=1)
+    return edges[kept], source[kept]
 
 
-def _curves(control: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bezier curves [degree + 1, C, 2] as edges [C * steps, 4] (de Casteljau)."""
-    points = list(control[:, None])
+def _curves(control: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Bezier curves, degree + 1 arrays of [C, 2], as edges [steps * C, 4] (de Casteljau)."""
+    points = [point[None] for point in control]
     while len(points) > 1:
         points = [a + (b - a) * _CURVE_SHARES for a, b in pairwise(points)]
     return np.concatenate([points[0][:-1], points[0][1:]], axis=2).reshape(-1, 4)

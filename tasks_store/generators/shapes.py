@@ -31,17 +31,19 @@ ACROSS = 0.985
 _BOX_WITHIN, _BOX_ACROSS = 0.45, 0.25  # largest difference of log(width / height)
 
 
-def signature(outline: Outline) -> NDArray[np.float32]:
-    """Blurred ink of the shape stretched to a square, unit length, [24 * 24]."""
-    points = outline.edges.reshape(-1, 2)
-    low, high = points.min(axis=0), points.max(axis=0)
+def signatures(outlines: Sequence[Outline]) -> NDArray[np.float32]:
+    """Blurred ink of each shape stretched to a square, unit length, [n, 24 * 24]."""
     size = _SIZE * _SUPERSAMPLE
-    fitted = (points - low) / (high - low) * (size - 2) + 1
-    ink = np.pad(shrink(fill(fitted.reshape(-1, 4), size), _SUPERSAMPLE), 1)
-    ink = ink[:-2] + 2 * ink[1:-1] + ink[2:]
+    ink = np.zeros((len(outlines), _SIZE + 2, _SIZE + 2), dtype=np.float32)
+    for number, outline in enumerate(outlines):
+        points = outline.edges.reshape(-1, 2)
+        low, high = points.min(axis=0), points.max(axis=0)
+        fitted = (points - low) / (high - low) * (size - 2) + 1
+        ink[number, 1:-1, 1:-1] = shrink(fill(fitted.reshape(-1, 4), size), _SUPERSAMPLE)
     ink = ink[:, :-2] + 2 * ink[:, 1:-1] + ink[:, 2:]
-    flat = ink.ravel() / max(float(np.linalg.norm(ink)), 1e-12)
-    return flat.astype(np.float32)
+    ink = ink[:, :, :-2] + 2 * ink[:, :, 1:-1] + ink[:, :, 2:]
+    flat = ink.reshape(len(outlines), -1)
+    return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True).clip(1e-12))
 
 
 def unite(outlines: Sequence[Outline]) -> list[list[str]]:
@@ -54,41 +56,31 @@ def unite(outlines: Sequence[Outline]) -> list[list[str]]:
     chars = sorted({outline.char for outline in outlines})
     place = {char: number for number, char in enumerate(chars)}
     faces = np.bincount([place[outline.char] for outline in outlines], minlength=len(chars))
-    shapes = np.stack([signature(outline) for outline in outlines])
     union = _Union(len(chars))
+
+    def join(chosen: Sequence[Outline], tolerance: float, box: float) -> None:
+        for a, b in similar(chosen, tolerance, box):
+            union.join(place[chosen[a].char], place[chosen[b].char])
+
     for face in sorted(UPRIGHT):
-        mine = [number for number, outline in enumerate(outlines) if outline.face == face]
-        for a, b in similar(shapes, outlines, mine, WITHIN, _BOX_WITHIN):
-            union.join(place[outlines[a].char], place[outlines[b].char])
-    while True:  # only representatives are drawn: unite those that meet across faces until none do
-        groups = union.groups(faces)
-        drawn = {chars[group[0]] for group in groups}
-        mine = [number for number, outline in enumerate(outlines) if outline.char in drawn]
-        joined = [
-            union.join(place[outlines[a].char], place[outlines[b].char])
-            for a, b in similar(shapes, outlines, mine, ACROSS, _BOX_ACROSS)
-        ]
-        if not any(joined):
-            return [[chars[member] for member in group] for group in groups]
+        join([outline for outline in outlines if outline.face == face], WITHIN, _BOX_WITHIN)
+    # Only representatives are drawn. Uniting two groups keeps one of their two representatives, so that
+    # one pass over all of them leaves no near pair.
+    drawn = {chars[group[0]] for group in union.groups(faces)}
+    join([outline for outline in outlines if outline.char in drawn], ACROSS, _BOX_ACROSS)
+    return [[chars[member] for member in group] for group in union.groups(faces)]
 
 
-def similar(
-    shapes: NDArray[np.float32],
-    outlines: Sequence[Outline],
-    which: Sequence[int],
-    tolerance: float,
-    box: float,
-) -> Iterator[tuple[int, int]]:
-    """Pairs of outlines (numbers from ``which``) whose shape and box are near each other."""
-    chosen = np.asarray(which)
-    mine = shapes[chosen]
-    log_aspect = np.log([outlines[number].aspect for number in which])
-    for start in range(0, len(chosen), _BLOCK):
-        close = mine[start : start + _BLOCK] @ mine[start:].T > tolerance
+def similar(outlines: Sequence[Outline], tolerance: float, box: float) -> Iterator[tuple[int, int]]:
+    """Pairs of outlines whose shape (cosine above tolerance) and box (log aspect) are near each other."""
+    shapes = signatures(outlines)
+    log_aspect = np.log([outline.aspect for outline in outlines])
+    for start in range(0, len(outlines), _BLOCK):
+        close = shapes[start : start + _BLOCK] @ shapes[start:].T > tolerance
         left, right = np.nonzero(close)
         left, right = left + start, right + start
         kept = (left < right) & (np.abs(log_aspect[left] - log_aspect[right]) < box)
-        yield from zip(chosen[left[kept]].tolist(), chosen[right[kept]].tolist(), strict=True)
+        yield from zip(left[kept].tolist(), right[kept].tolist(), strict=True)
 
 
 class _Union:
@@ -103,11 +95,10 @@ class _Union:
             member = self._parent[member]
         return member
 
-    def join(self, a: int, b: int) -> bool:
-        """Unite two groups; False when they were one already."""
+    def join(self, a: int, b: int) -> None:
+        """Unite two groups."""
         a, b = self.find(a), self.find(b)
         self._parent[max(a, b)] = min(a, b)
-        return a != b
 
     def groups(self, weight: NDArray[np.int64]) -> list[list[int]]:
         """Members of each group, the heaviest first, groups ordered by it."""

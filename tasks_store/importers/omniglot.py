@@ -123,14 +123,11 @@ def _from_table(file: Path) -> Any:
     require_columns(table, ["alphabet", "character", "char_id", "image"], file)
     alphabets, numbers = as_text(table.column("alphabet")), table.column("character").to_pylist()
     names = [
-        f"{alphabet}/character{number:02d}"
-        for alphabet, number in zip(alphabets.to_pylist(), numbers, strict=True)
+        f"{alphabet}/character{number:02d}" for alphabet, number in zip(alphabets.to_pylist(), numbers, strict=True)
     ]
     identities = table.column("char_id").cast(pa.int64())
     _refuse_unknown(identities.to_pylist(), str(file))
-    return pa.table(
-        {"group": names, "domain": alphabets, "char_id": identities, "image": table.column("image")}
-    )
+    return pa.table({"group": names, "domain": alphabets, "char_id": identities, "image": table.column("image")})
 
 
 def _from_drawings(drawings: Iterable[Drawing]) -> Any:

@@ -51,9 +51,7 @@ def import_table(
     """
     table = read_table(source)
     wanted = [column if isinstance(column, str) else column.name for column in columns]
-    require_columns(
-        table, [label, *wanted, *([domain] if domain else []), *([split] if split else [])], source
-    )
+    require_columns(table, [label, *wanted, *([domain] if domain else []), *([split] if split else [])], source)
     if (split is None) == (split_file is None):
         raise ImportFailed("say how classes are split: give either split (a column) or split_file (JSON)")
     groups = as_text(table.column(label))
@@ -66,9 +64,7 @@ def import_table(
         {
             "group": groups,
             "split": splits,
-            "domain": as_text(table.column(domain))
-            if domain
-            else pa.array([""] * table.num_rows, pa.string()),
+            "domain": as_text(table.column(domain)) if domain else pa.array([""] * table.num_rows, pa.string()),
             **{column: table.column(column) for column in wanted},
         }
     )
@@ -103,9 +99,7 @@ def require_columns(table: Any, names: Sequence[str], source: str | Path) -> Non
     """
     missing = [name for name in names if name not in table.column_names]
     if missing:
-        raise ImportFailed(
-            f"{source} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}"
-        )
+        raise ImportFailed(f"{source} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
 
 
 def as_text(column: Any) -> Any:
@@ -173,7 +167,5 @@ def splits_of_labels(groups: Any, splits: Mapping[str, Sequence[str]], shown: st
     found = pc.unique(groups).to_pylist()
     unknown = [label for label in found if label not in owner]
     if unknown:
-        raise ImportFailed(
-            f"{shown}: {len(unknown)} labels of the table are in no split, e.g. {unknown[0]!r}"
-        )
+        raise ImportFailed(f"{shown}: {len(unknown)} labels of the table are in no split, e.g. {unknown[0]!r}")
     return pa.array([owner[label] for label in groups.to_pylist()], type=pa.string())

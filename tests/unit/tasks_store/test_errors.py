@@ -11,9 +11,7 @@ from tasks_store import errors
 
 def _all_errors() -> list[type[errors.TaskStoreError]]:
     return [
-        value
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, errors.TaskStoreError)
+        value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.TaskStoreError)
     ]
 
 

@@ -117,6 +117,4 @@ def test_refuses_arrow_batches_that_do_not_fit() -> None:
         collect_table([pa.table(ids)], [column], "classes")
     wrong = pa.array([b"abc", b"abcd"], type=pa.binary())
     with pytest.raises(SchemaMismatch, match="does not fit"):
-        collect_table(
-            [pa.table({**ids, "x": wrong})], [Column(name="x", dtype="uint8", shape=(4,))], "classes"
-        )
+        collect_table([pa.table({**ids, "x": wrong})], [Column(name="x", dtype="uint8", shape=(4,))], "classes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_large_classes_have_their_own_row_group() -> None:
     assert plan_row_groups([600, 600], row_bytes=84 * 84 * 3) == [(0, 1), (1, 2)]
     plan = plan_row_groups([20] * 1000, row_bytes=784)
     assert [last for _, last in plan][-1] == 1000
-    assert all(a[1] == b[0] for a, b in zip(plan, plan[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(plan))
     assert all((last - first) * 20 * 784 <= 256 * 1024 for first, last in plan)
     assert plan_row_groups([], row_bytes=4) == []
 
@@ -125,9 +126,7 @@ def test_file_uris(small: Path, tmp_path: Path, rows: list[Any]) -> None:
     assert Store.open(uri).verify()
 
 
-def test_object_stores_take_the_same_way(
-    write_small: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_object_stores_take_the_same_way(write_small: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small").mkdir()
     monkeypatch.setattr(Location, "is_local", property(lambda self: False))
     manifest = write_small()
@@ -179,9 +178,7 @@ def test_a_crash_leaves_no_visible_store(write_small: Write, tmp_path: Path, row
     assert Store.open(tmp_path / "small").verify()
 
 
-def test_a_crash_before_the_manifest(
-    write_small: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_crash_before_the_manifest(write_small: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def dying(*_: object) -> bytes:
         raise KeyboardInterrupt
 
