@@ -13,12 +13,13 @@ help:  ## list the targets
 setup: $(STAMP)  ## make .venv with the metadist command and the development tools
 
 # The stamp is newer than what decides the installation, so a second `make setup` does nothing.
+# --no-compile: Python compiles what is imported; compiling all of torch and scipy here costs over a minute.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not (3, 11) <= v[:2] <= (3, 13) and \
 	  "metadist needs Python 3.11, 3.12 or 3.13; %s is %d.%d. Choose another: make setup PYTHON=python3.12" \
 	  % (sys.executable, *v[:2]))'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 
 demo: setup  ## build tasks, meta-train on two Ray actors, evaluate, register, adapt (under ten minutes)
