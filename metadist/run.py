@@ -18,6 +18,7 @@ from metadist.groups import num_workers, open_group, resolved_device
 from metadist.interruption import watched
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
+from metadist.pictures import draw
 from metadist.plan_line import plan_line
 from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
@@ -110,8 +111,8 @@ def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, ob
                     start = trainer.restore(saved) if saved else 0
                     outcome = trainer.run(start, interruption)
             status = "KILLED" if outcome.exit_code is not None else "FINISHED"
-            if (folder / "evaluation" / "validation" / "report.json").exists():
-                journal.artifact(folder / "evaluation" / "validation" / "report.json", folder="evaluation")
+            for picture in draw(folder):
+                journal.artifact(picture, folder="plots")
             journal.artifact(folder / run_folder.RESOLVED)
         finally:
             journal.status(status)

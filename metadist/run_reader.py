@@ -13,14 +13,17 @@ from metadist import checkpoint, numerics, run_folder
 from metadist.algorithms import MetaAlgorithm
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
-from metadist.errors import CheckpointDamaged, ConfigError
+from metadist.errors import CheckpointDamaged, ConfigError, RunFolderBusy
 from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
 from metadist.groups import open_group
 from metadist.parameters import MetaParams
 from metadist.sources import build_source
-from metadist.tracking import read_events
+from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
 from metadist.worker import Assembly, assemble, factory_of
+
+
+MIRROR_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +125,22 @@ def evaluate_run(
         report = evaluate(
             group, saved.flat, parts.source, parts.config, split=split, step=saved.state.step, num_tasks=count
         )
-    save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}")
+    path = save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}")
+    _tell(run, report, path, on_message)
     return report
+
+
+def _tell(run: Run, report: Report, path: Path, on_message: Callable[[str], None]) -> None:
+    """Journal a report and mirror it; while a driver is at work there, the report stays a file of the folder."""
+    try:
+        with run_folder.owned(run.run_dir), Journal(run.run_dir) as journal:
+            journal.metrics(report.step, report.metrics(report.split))
+            journal.artifact(path, folder=f"evaluation/{path.parent.name}", step=report.step)
+            settings = run.config.tracking
+            uri = resolve_tracking_uri(settings.uri)
+            mirror = MlflowMirror(run.run_dir, uri=uri, experiment=settings.experiment, run_name=run.run_dir.name)
+            unsent = mirror.start().close(timeout=MIRROR_S)
+        if unsent:
+            on_message(f"the report is in {path}; MLflow does not have it yet: metadist sync {run.run_dir}")
+    except RunFolderBusy:
+        on_message(f"the run is still going on: the report is in {path} only")

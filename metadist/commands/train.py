@@ -35,7 +35,7 @@ def train(
         if dry_run:
             _dry_run(load_config(recipe, overrides), json)
             return
-        summary = _train(recipe, overrides, run_dir, resume, accept_numerics)
+        summary = run_with_progress(recipe, overrides, run_dir, resume=resume, accept=accept_numerics)
         emit(summary, as_json=json, lines=lambda: _lines(summary))
         if summary["exit_code"] is not None:
             say(f"interrupted after step {summary['steps']}; the checkpoint is whole, --resume goes on")
@@ -45,10 +45,12 @@ def train(
             raise typer.Exit(EXIT_TRACKING_INCOMPLETE)
 
 
-def _train(
-    recipe: str, overrides: Mapping[str, Any], run_dir: Path | None, resume: bool, accept: bool
+def run_with_progress(
+    recipe: str, overrides: Mapping[str, Any], run_dir: Path | None, *, resume: bool = False, accept: bool = False
 ) -> dict[str, Any]:
+    """Train with a progress bar and a line for each evaluation; returns the run's summary."""
     from metadist.evaluate import Report
+    from metadist.run import default_run_dir
     from metadist.run import train as run_train
     from metadist.settings import load_config
     from metadist.trainer import Observer
@@ -72,9 +74,8 @@ def _train(
 
         observer = Observer(on_step=on_step, on_evaluate=on_evaluate, on_message=say)
         run = run_train(
-            config if run_dir is not None else recipe,
-            set=None if run_dir is not None else overrides,
-            run_dir=run_dir,
+            config,
+            run_dir=run_dir or default_run_dir(recipe),
             resume=resume,
             accept_numerics=accept,
             observer=observer,
