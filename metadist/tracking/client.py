@@ -139,9 +139,7 @@ class _MlflowTracking:
 
         dataset = Dataset(name=name, digest=digest[:_MAX_DIGEST], source_type="metadist", source=source)
         with _refusals():
-            self._client.log_inputs(
-                run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
-            )
+            self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def log_artifact(self, run_id: str, path: Path, folder: str) -> None:
         if not path.exists():

@@ -86,9 +86,7 @@ def plain(value: Any) -> Any:
         return str(value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a numpy or torch scalar
         return plain(value.item())
-    raise TypeError(
-        f"a value of type {type(value).__name__} has no JSON form; convert it before journalling it"
-    )
+    raise TypeError(f"a value of type {type(value).__name__} has no JSON form; convert it before journalling it")
 
 
 def spell(number: float) -> float | str:
@@ -118,9 +116,7 @@ def decode(line: bytes, end: int) -> Event:
     if not isinstance(time, int) or not isinstance(data, dict) or not (step is None or isinstance(step, int)):
         raise ValueError("not an event: time, step or data has the wrong type")
     if kind == "metrics":
-        data = {
-            name: _SPELLING[value] if isinstance(value, str) else float(value) for name, value in data.items()
-        }
+        data = {name: _SPELLING[value] if isinstance(value, str) else float(value) for name, value in data.items()}
     return Event(kind=kind, time=time, step=step, data=data, end=end)
 
 

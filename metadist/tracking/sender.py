@@ -171,9 +171,7 @@ class Sender:
             case "config":
                 client.log_params(run_id, flatten(data))
             case "params":
-                client.log_params(
-                    run_id, {safe_name(name): param_text(value) for name, value in data.items()}
-                )
+                client.log_params(run_id, {safe_name(name): param_text(value) for name, value in data.items()})
             case "tags":
                 client.set_tags(run_id, {name: param_text(value) for name, value in data.items()})
             case "dataset":

@@ -58,9 +58,7 @@ def resident_mb(statm: str, page_bytes: int) -> float:
 
 def used_percent(meminfo: str) -> float:
     """Memory in use in percent, from the text of ``/proc/meminfo``."""
-    fields = {
-        name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in meminfo.splitlines())
-    }
+    fields = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in meminfo.splitlines())}
     return 100 * (1 - fields["MemAvailable"] / fields["MemTotal"])
 
 

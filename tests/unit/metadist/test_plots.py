@@ -33,9 +33,7 @@ def test_series_of_a_journal(tmp_path: Path) -> None:
         journal.metrics(0, {"train/query_loss": 2.0, "perf/tasks_per_second": 5.0})
         journal.metrics(1, {"train/query_loss": math.inf})
     events = list(read_events(tmp_path))
-    assert metric_series(events, ["train/query_loss", "absent"]) == {
-        "train/query_loss": [(0, 2.0), (1, math.inf)]
-    }
+    assert metric_series(events, ["train/query_loss", "absent"]) == {"train/query_loss": [(0, 2.0), (1, math.inf)]}
     assert set(metric_series(events)) == {"train/query_loss", "perf/tasks_per_second"}
 
 

@@ -56,12 +56,8 @@ def test_a_run_is_made_once(client: TrackingClient, reader: MlflowClient, uri: s
     assert experiment.artifact_location == f"{Path(uri.removeprefix('sqlite:///')).parent.as_uri()}/mlruns"
 
 
-def test_metrics_are_kept_once_with_their_time(
-    client: TrackingClient, reader: MlflowClient, run_id: str
-) -> None:
-    rows = [MetricRow("loss", 0.5, 1000 + step, step) for step in range(5)] + [
-        MetricRow("bad", math.nan, 7, 3)
-    ]
+def test_metrics_are_kept_once_with_their_time(client: TrackingClient, reader: MlflowClient, run_id: str) -> None:
+    rows = [MetricRow("loss", 0.5, 1000 + step, step) for step in range(5)] + [MetricRow("bad", math.nan, 7, 3)]
     for _ in range(2):
         client.log_metrics(run_id, rows)
     history = reader.get_metric_history(run_id, "loss")
@@ -82,9 +78,7 @@ def test_a_changed_param_becomes_a_tag(client: TrackingClient, reader: MlflowCli
     client.log_params(run_id, params | {"p7": "2", "q": "3"})
     data = reader.get_run(run_id).data
     assert data.params == params | {"q": "3"}
-    assert {name: value for name, value in data.tags.items() if name.startswith("changed.")} == {
-        "changed.p7": "2"
-    }
+    assert {name: value for name, value in data.tags.items() if name.startswith("changed.")} == {"changed.p7": "2"}
 
 
 def test_tags_dataset_artifacts_and_status(

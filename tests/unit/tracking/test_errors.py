@@ -34,8 +34,6 @@ def test_message_code_and_pickle(error: errors.TrackingError, code: int, words: 
 
 def test_every_class_has_an_example() -> None:
     classes = {
-        member
-        for _, member in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(member, errors.TrackingError)
+        member for _, member in inspect.getmembers(errors, inspect.isclass) if issubclass(member, errors.TrackingError)
     }
     assert classes == {type(error) for error, _, _ in EXAMPLES}

@@ -56,9 +56,7 @@ def test_metrics_round_trip(value: float, step: int) -> None:
         assert decode(line, 0).data["loss"] == value
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")]
-)
+@pytest.mark.parametrize(("value", "text"), [(math.nan, "NaN"), (math.inf, "Infinity"), (-math.inf, "-Infinity")])
 def test_non_finite_numbers_are_spelt_out(tmp_path: Path, value: float, text: str) -> None:
     with Journal(tmp_path) as journal:
         journal.metrics(0, {"loss": value})

@@ -18,9 +18,7 @@ PATIENCE_S = 30.0  # how long a test waits for what must happen; it is not a mea
 
 
 def mirror_of(run_dir: Path, server: Any, uri: str = URI) -> MlflowMirror:
-    return MlflowMirror(
-        run_dir, uri=uri, experiment="e", run_name="r", factory=server.client, interval_s=0.01
-    ).start()
+    return MlflowMirror(run_dir, uri=uri, experiment="e", run_name="r", factory=server.client, interval_s=0.01).start()
 
 
 def sync_of(run_dir: Path, server: Any) -> Any:
@@ -32,9 +30,7 @@ def no_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metadist.tracking.mirror.check_reachable", lambda uri, timeout: None)
 
 
-def test_everything_arrives_with_its_journalled_time(
-    tmp_path: Path, server: Any, clock: Callable[[], int]
-) -> None:
+def test_everything_arrives_with_its_journalled_time(tmp_path: Path, server: Any, clock: Callable[[], int]) -> None:
     (tmp_path / "report.txt").write_text("report")
     with Journal(tmp_path, clock=clock) as journal:
         mirror = mirror_of(tmp_path, server)

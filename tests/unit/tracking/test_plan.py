@@ -21,9 +21,7 @@ def other(kind: str, end: int) -> Event:
 
 
 def test_consecutive_metrics_share_a_sending() -> None:
-    sendings = list(
-        plan_sendings([metrics(0, 2, 10), other("event", 20), metrics(1, 3, 30), other("event", 40)])
-    )
+    sendings = list(plan_sendings([metrics(0, 2, 10), other("event", 20), metrics(1, 3, 30), other("event", 40)]))
     assert [(len(sending.metrics), sending.end) for sending in sendings] == [(5, 40)]
 
 
