@@ -142,9 +142,7 @@ class RayGroup:
                 while call.has_next():
                     yield call.pop_next()
                     if self._call is not call:
-                        raise ContractViolation(
-                            f"version {call.version}: another call began, or the group was closed"
-                        )
+                        raise ContractViolation(f"version {call.version}: another call began, or the group was closed")
                 if call.schedule.done:
                     return
                 self._issue(call)

@@ -125,9 +125,7 @@ class ShardFailed(ClusterError):
 class ShardPoisoned(ClusterError):
     """One item was charged with ``attempts`` place failures; the last attempt ran alone on its worker."""
 
-    def __init__(
-        self, *, version: int, index: int, describe: str, attempts: int, reasons: tuple[str, ...]
-    ) -> None:
+    def __init__(self, *, version: int, index: int, describe: str, attempts: int, reasons: tuple[str, ...]) -> None:
         listed = "; ".join(f"{n}. {reason}" for n, reason in enumerate(reasons, 1))
         super().__init__(
             f"version {version}, item {index} ({describe}) cost {attempts} workers and is not tried again: "

@@ -94,12 +94,8 @@ class OrderedFold:
 
 def _check_partial(partial: Any, where: str) -> None:
     if not isinstance(partial, Partial):
-        raise ContractViolation(
-            f"{where}: reduce needs a Partial; the work function returned {type(partial)}"
-        )
+        raise ContractViolation(f"{where}: reduce needs a Partial; the work function returned {type(partial)}")
     vector = partial.vector
     if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.ndim != 1:
         found = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else str(type(vector))
-        raise ContractViolation(
-            f"{where}: the vector of a Partial must be float32 of shape (P,); got {found}"
-        )
+        raise ContractViolation(f"{where}: the vector of a Partial must be float32 of shape (P,); got {found}")

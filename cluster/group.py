@@ -145,8 +145,7 @@ def check_call(shared: Vector, items: Sequence[Item]) -> None:
         raise ContractViolation(f"the shared vector must be a numpy array; got {type(shared).__name__}")
     if shared.dtype != np.float32 or shared.ndim != 1 or not shared.flags.c_contiguous:
         raise ContractViolation(
-            f"the shared vector must be contiguous float32 of shape (P,); got {shared.dtype} of shape "
-            f"{shared.shape}"
+            f"the shared vector must be contiguous float32 of shape (P,); got {shared.dtype} of shape {shared.shape}"
         )
     for position, item in enumerate(items):
         if item.index != position:

@@ -29,9 +29,7 @@ class LocalGroup:
         WorkerStartFailed: the factory raised; its exception is the cause.
     """
 
-    def __init__(
-        self, factory: WorkFactory, on_event: OnEvent | None = None, *, max_attempts: int = 3
-    ) -> None:
+    def __init__(self, factory: WorkFactory, on_event: OnEvent | None = None, *, max_attempts: int = 3) -> None:
         self._on_event = on_event
         self._max_attempts = max_attempts
         self._context = WorkerContext(worker=_WORKER, slot=0, backend="local")

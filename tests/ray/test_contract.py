@@ -129,9 +129,7 @@ def test_a_work_function_that_raises(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", FAULTY.values(), ids=FAULTY)
-@pytest.mark.parametrize(
-    ("how", "error_type"), [("stubborn", "tests.ray.work.Stubborn"), ("write", "ValueError")]
-)
+@pytest.mark.parametrize(("how", "error_type"), [("stubborn", "tests.ray.work.Stubborn"), ("write", "ValueError")])
 def test_other_failures(make: Any, how: str, error_type: str) -> None:
     """An exception that does not pickle; writing into the shared vector."""
     with make(RaiseFactory(1, how), []) as group, pytest.raises(ShardFailed) as caught:

@@ -13,6 +13,12 @@ from cluster import ClusterUnavailable, ContractViolation, RayOptions
 from cluster import connect as connecting
 
 
+@pytest.fixture(autouse=True)
+def no_ray_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have started one; then no address would be looked at."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
@@ -62,9 +68,7 @@ def free_address() -> str:
 def test_a_closed_port_is_named_with_the_authentication_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     address = free_address()
-    with pytest.raises(
-        ClusterUnavailable, match=r"does not answer.*refused.*RAY_AUTH_MODE is token"
-    ) as caught:
+    with pytest.raises(ClusterUnavailable, match=r"does not answer.*refused.*RAY_AUTH_MODE is token") as caught:
         connecting.connect(RayOptions(address=address))
     assert caught.value.address == address
 
@@ -78,9 +82,7 @@ def test_the_address_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert caught.value.address == address
 
 
-@pytest.mark.parametrize(
-    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["a web server", "hangs up"]
-)
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["a web server", "hangs up"])
 def test_a_port_where_something_else_listens(answer: bytes) -> None:
     with listener(answer) as address, pytest.raises(ClusterUnavailable, match="not a Ray head"):
         connecting.connect(RayOptions(address=address))

@@ -44,9 +44,7 @@ ERRORS: list[Exception] = [
 
 def test_every_class_is_in_the_table() -> None:
     defined = {
-        value
-        for value in vars(cluster.errors).values()
-        if isinstance(value, type) and issubclass(value, Exception)
+        value for value in vars(cluster.errors).values() if isinstance(value, type) and issubclass(value, Exception)
     }
     assert defined == {type(error) for error in ERRORS}
 
@@ -108,8 +106,6 @@ def test_exceptions_with_odd_constructors_or_strings_travel() -> None:
     assert "RuntimeError" in capture(raised(Mute())).message
 
 
-@pytest.mark.parametrize(
-    ("error", "place"), [(MemoryError(), True), (PlaceFailure(), True), (OSError(), False)]
-)
+@pytest.mark.parametrize(("error", "place"), [(MemoryError(), True), (PlaceFailure(), True), (OSError(), False)])
 def test_the_place_is_blamed_by_type(error: Exception, place: bool) -> None:
     assert capture(raised(error)).place is place

@@ -151,9 +151,7 @@ def test_every_item_is_finished_exactly_once_whatever_happens(
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), culprit=st.integers(0, 5), max_attempts=st.integers(2, 4))
-def test_only_an_item_that_kills_is_ever_poisoned(
-    data: st.DataObject, culprit: int, max_attempts: int
-) -> None:
+def test_only_an_item_that_kills_is_ever_poisoned(data: st.DataObject, culprit: int, max_attempts: int) -> None:
     """One item kills whoever runs it. However the rest goes, it is the one that is found guilty."""
     schedule = joined(6, "abc", max_attempts=max_attempts)
     workers = list("abc")
