@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metadist import numerics
 from metadist.algorithms import Adapted
-from metadist.bundle import FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.bundle import FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
 from metadist.errors import DataError, UsageError
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
@@ -47,8 +47,8 @@ def load_adapter(uri: str | Path, *, tracking_uri: str | None = None) -> Adapter
         folder = fetched(str(uri), tracking_uri)
     else:
         folder = Path(uri)
-    inside = folder / "artifacts" / "bundle"
-    return Adapter(read_bundle(inside if inside.is_dir() else folder))
+    inside = sorted(folder.glob(f"artifacts/*/{FACTS}"))  # a logged model keeps its bundle there
+    return Adapter(read_bundle(inside[0].parent if inside else folder))
 
 
 class Predictor:
@@ -108,9 +108,7 @@ class Adapter:
         frozen = bundle.folder / FROZEN
         settings = config.model.model_copy(update={"weights": str(frozen) if frozen.exists() else None})
         with self.computing():
-            _, self.objective, self.algorithm = build_parts(
-                config.model_copy(update={"model": settings}), bundle.spec
-            )
+            _, self.objective, self.algorithm = build_parts(config.model_copy(update={"model": settings}), bundle.spec)
         self.meta = _read_weights(bundle)
         self._context = Context(
             torch.tensor(bundle.facts["step"] / config.outer.num_steps), torch.tensor(0, dtype=torch.int64)
@@ -198,12 +196,8 @@ class Adapter:
             if every:
                 states = self.algorithm.path(self.meta, support, self._context, num_steps=num_steps)
             else:
-                states = [
-                    self.algorithm.adapt(self.meta, support, self._context, num_steps=k) for k in (0, num_steps)
-                ]
-            losses = [
-                float(self.objective.loss(self.algorithm.predict(state, support.x), support)) for state in states
-            ]
+                states = [self.algorithm.adapt(self.meta, support, self._context, num_steps=k) for k in (0, num_steps)]
+            losses = [float(self.objective.loss(self.algorithm.predict(state, support.x), support)) for state in states]
         return [
             Predictor(self, state, classes, k, (losses[0], loss))
             for k, state, loss in zip(steps, states, losses, strict=True)
@@ -236,7 +230,5 @@ def _read_weights(bundle: Bundle) -> MetaParams:
     meta = MetaParams(halves["model"], halves["inner"])
     found, stated = params_sha256(meta), bundle.facts["params_sha256"]
     if found != stated:
-        raise DataError(
-            f"{bundle.folder / WEIGHTS} holds parameters {found[:12]}, its bundle names {stated[:12]}"
-        )
+        raise DataError(f"{bundle.folder / WEIGHTS} holds parameters {found[:12]}, its bundle names {stated[:12]}")
     return meta

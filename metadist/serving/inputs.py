@@ -48,11 +48,10 @@ def raw_inputs(values: Any, column: RawColumn, what: str) -> NDArray[np.float32]
         DataError: wrong shape, no examples, not numbers, not finite, fractions or values outside an integer column.
     """
     array = _numbers(values, what)
-    expected = ("N", *column.shape)
-    if array.ndim != len(expected) or array.shape[1:] != column.shape:
+    if array.shape[1:] != column.shape or array.ndim == 0:
+        sizes = "".join(f", {size}" for size in column.shape)
         raise DataError(
-            f"{what} has shape {array.shape}; this model takes ({', '.join(map(str, expected))}{',' * (len(expected) == 1)})"
-            f", one {column.name!r} an example"
+            f"{what} has shape {array.shape}; this model takes (examples{sizes}): {column.name!r} as it is stored"
         )
     if len(array) == 0:
         raise DataError(f"{what} is empty; send at least one example")
@@ -75,9 +74,7 @@ def class_labels(labels: Any, count: int, ways: int) -> tuple[tuple[Label, ...],
         if value is None or (isinstance(value, float) and np.isnan(value)):
             raise DataError(f"support_y[{place}] is null; every support example needs a label")
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise DataError(
-                f"support_y[{place}] is {value!r} ({type(value).__name__}); labels are strings or integers"
-            )
+            raise DataError(f"support_y[{place}] is {value!r} ({type(value).__name__}); labels are strings or integers")
     kinds = {type(value).__name__ for value in values}
     if len(kinds) > 1:
         raise DataError("support_y mixes strings and integers; labels are of one kind")
