@@ -31,6 +31,38 @@ __version__ = "{version}"
 '''
 
 
+_MODEL = '''"""A metadist model: adapts when it is asked."""
+
+import warnings
+
+with warnings.catch_warnings(record=True):  # MLflow advises type hints; the signature says more than they can
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import PythonModel
+
+    class AdaptingModel(PythonModel):
+        """predict({{"support_x", "support_y", "query_x"}}, params={{"inner_steps": K}}): one task a call."""
+
+        def load_context(self, context):
+            # Imported here: the package lies beside this file only once the model is whole.
+            from {package}.adapter import load_adapter
+            from {package}.errors import MetadistError
+            from {package}.serving.answer import answer
+
+            self._adapter = load_adapter(context.artifacts["bundle"])
+            self._answer, self._refusal = answer, MetadistError
+
+        def predict(self, context, model_input, params=None):
+            try:
+                return self._answer(self._adapter, model_input, params)
+            except self._refusal as error:
+                raise MlflowException.invalid_parameter_value(str(error)) from None
+
+
+mlflow.models.set_model(AdaptingModel())
+'''
+
+
 @dataclass(frozen=True, slots=True)
 class ServedCode:
     """Modules by name, and the hash of their sources."""
@@ -41,6 +73,11 @@ class ServedCode:
     @property
     def package(self) -> str:
         return f"metadist_{self.digest[:8]}"
+
+    @property
+    def entry(self) -> str:
+        """The file that MLflow runs to make the model (models-from-code)."""
+        return _MODEL.format(package=self.package)
 
     def write(self, folder: Path) -> Path:
         """Write the package into ``folder`` and return its own folder."""
@@ -72,7 +109,7 @@ def served_code() -> ServedCode:
         waiting += _imports(modules[name])
     modules = dict(sorted(modules.items()))
     text = "".join(f"{name}\n{len(source)}\n{source}" for name, source in modules.items())
-    return ServedCode(modules, hashlib.sha256(f"{__version__}\n{text}".encode()).hexdigest())
+    return ServedCode(modules, hashlib.sha256(f"{__version__}\n{_MODEL}\n{text}".encode()).hexdigest())
 
 
 def _imports(source: str) -> Iterator[str]:

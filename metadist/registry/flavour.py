@@ -20,50 +20,16 @@ from metadist.registry.code import served_code
 
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch")
 
-_MODEL = '''"""A metadist model: adapts when it is asked."""
-
-import warnings
-
-import mlflow
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PythonModel
-
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", ".*Add type hints")  # the signature says more than type hints can
-
-    class AdaptingModel(PythonModel):
-        """predict({{"support_x", "support_y", "query_x"}}, params={{"inner_steps": K}}): one task a call."""
-
-        def load_context(self, context):
-            # Imported here: the package lies beside this file only once the model is whole.
-            from {package}.adapter import load_adapter
-            from {package}.errors import MetadistError
-            from {package}.serving.answer import answer
-
-            self._adapter = load_adapter(context.artifacts["bundle"])
-            self._answer, self._refusal = answer, MetadistError
-
-        def predict(self, context, model_input, params=None):
-            try:
-                return self._answer(self._adapter, model_input, params)
-            except self._refusal as error:
-                raise MlflowException.invalid_parameter_value(str(error)) from None
-
-
-mlflow.models.set_model(AdaptingModel())
-'''
-
 
 def save_model(bundle: Bundle, folder: Path) -> Path:
     """Write the model below ``folder`` as MLflow stores it, and return its folder. Needs no server."""
-    from mlflow import pyfunc
-
+    pyfunc = _pyfunc()
     code = served_code()
     entry = folder / "model.py"
-    entry.write_text(_MODEL.format(package=code.package))
+    entry.write_text(code.entry)
     out = folder / "model"
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*input example")  # `metadist describe` prints a request
+        warnings.filterwarnings("ignore", ".*(input example|type hint)")  # `metadist describe` prints a request
         pyfunc.save_model(
             path=str(out),
             python_model=str(entry),
@@ -74,6 +40,13 @@ def save_model(bundle: Bundle, folder: Path) -> Path:
             metadata={"metadist.bundle": bundle.id},
         )
     return out
+
+
+def _pyfunc() -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*type hint")  # of MLflow's own classes
+        from mlflow import pyfunc
+    return pyfunc
 
 
 def requirements() -> list[str]:
