@@ -44,7 +44,7 @@ class Distortion:
     """Horizontal shift per height."""
     stretch: float = 0.22
     """log of width / height is changed by up to this."""
-    size: tuple[float, float] = (19.0, 24.0)
+    size: tuple[float, float] = (18.0, 24.0)
     """Longer side of the character, pixels."""
     shift: float = 2.5
     """Distance of the centre from the image's centre, pixels along each axis, where there is room."""
