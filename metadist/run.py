@@ -35,7 +35,7 @@ if not getattr(cluster, "__metadist__", False):
         f"another package named 'cluster' shadows ours: {cluster.__file__}; start from another folder or remove it"
     )
 
-DRAIN_S = 60.0
+DRAIN_S = 30.0
 
 
 def train(

@@ -22,7 +22,6 @@ from metadist.sources import build_source
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
 from metadist.worker import Assembly, assemble, factory_of
 
-
 MIRROR_S = 30.0
 
 

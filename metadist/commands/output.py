@@ -13,7 +13,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+def console() -> Console:
+    """The console for people; made anew where stderr was replaced."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+errors = console()
 
 
 def say(message: str) -> None:
