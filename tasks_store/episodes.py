@@ -104,25 +104,28 @@ def draw_episode(counts: IntArray, offsets: IntArray, spec: EpisodeSpec, rng: np
     needed = shots + queries
     if len(counts) * variants < ways:
         raise _too_few_classes(len(counts), spec)
-    uniforms = rng.random(ways * (1 + needed))
-    virtual = np.array(_pick(len(counts) * variants, uniforms[:ways]), dtype=np.int64)
-    classes = virtual // variants
-    sizes = counts[classes]
-    if sizes.min() < needed:
-        short = int(sizes.argmin())
-        raise _too_few_rows(f"group {classes[short]}", int(sizes[short]), needed, spec)
-    steps = np.arange(needed)
-    jumps = steps + (uniforms[ways:].reshape(ways, needed) * (sizes[:, None] - steps)).astype(np.int64)
-    rows = [_shuffled(size, row) for size, row in zip(sizes.tolist(), jumps.tolist(), strict=True)]
-    table = np.array(rows, dtype=np.int64) + offsets[classes][:, None]
+    uniforms = rng.random(ways * (1 + needed)).tolist()  # Python numbers: the loops below are short
+    virtual = _pick(len(counts) * variants, uniforms[:ways])
+    classes = [number // variants for number in virtual]
+    support: list[int] = []
+    query: list[int] = []
+    place = ways
+    for group in classes:
+        count, first = int(counts[group]), int(offsets[group])
+        if count < needed:
+            raise _too_few_rows(f"group {group}", count, needed, spec)
+        rows = [first + row for row in _pick(count, uniforms[place : place + needed])]
+        support += rows[:shots]
+        query += rows[shots:]
+        place += needed
     labels = np.arange(ways)
     return Episode(
-        table[:, :shots].ravel(),
+        np.array(support, dtype=np.int64),
         labels.repeat(shots),
-        table[:, shots:].ravel(),
+        np.array(query, dtype=np.int64),
         labels.repeat(queries),
-        classes,
-        virtual % variants,
+        np.array(classes, dtype=np.int64),
+        np.array([number % variants for number in virtual], dtype=np.int64),
     )
 
 
@@ -140,7 +143,7 @@ def draw_group(offsets: IntArray, counts: IntArray, spec: GroupSpec, rng: np.ran
         NotEnoughExamples: no groups, or the drawn one has too few rows.
     """
     needed = spec.support + spec.queries
-    uniforms = rng.random(1 + needed)
+    uniforms = rng.random(1 + needed).tolist()
     if not len(counts):
         raise NotEnoughExamples("there are no groups to draw from", needed=1, available=0)
     group = int(uniforms[0] * len(counts))
@@ -188,24 +191,23 @@ def check_spec(split: SplitData, spec: EpisodeSpec | GroupSpec) -> None:
         raise _too_few_rows(name, int(counts[smallest]), needed, spec, also=short - 1)
 
 
-def _pick(size: int, uniforms: NDArray[np.float64]) -> list[int]:
-    """len(uniforms) different numbers below size, in random order."""
-    steps = np.arange(len(uniforms))
-    return _shuffled(size, (steps + (uniforms * (size - steps)).astype(np.int64)).tolist())
+def _pick(size: int, uniforms: list[float]) -> list[int]:
+    """len(uniforms) different numbers below size, in random order.
 
-
-def _shuffled(size: int, jumps: list[int]) -> list[int]:
-    """The first len(jumps) places of 0..size-1 after swapping place i with place jumps[i] >= i, in turn."""
+    Place i of 0..size-1 is swapped with a random place >= i, in turn.
+    """
     if size <= _DENSE:
         pool = list(range(size))
-        for place, jump in enumerate(jumps):
-            pool[place], pool[jump] = pool[jump], pool[place]
-        return pool[: len(jumps)]
+        for place, uniform in enumerate(uniforms):
+            other = place + int(uniform * (size - place))
+            pool[place], pool[other] = pool[other], pool[place]
+        return pool[: len(uniforms)]
     moved: dict[int, int] = {}  # the same swaps, keeping only the places that were touched
     picked = []
-    for place, jump in enumerate(jumps):
-        picked.append(moved.get(jump, jump))
-        moved[jump] = moved.get(place, place)
+    for place, uniform in enumerate(uniforms):
+        other = place + int(uniform * (size - place))
+        picked.append(moved.get(other, other))
+        moved[other] = moved.get(place, place)
     return picked
 
 

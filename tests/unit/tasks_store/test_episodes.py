@@ -86,19 +86,20 @@ def test_rows_and_classes_are_drawn_evenly(size: int) -> None:
     assert abs(firsts / 500 - 1).max() < 0.2, "labels do not follow the class order"
 
 
-def test_small_and_large_classes_draw_by_one_rule() -> None:
-    """The short cut for small classes takes the same rows as the general one."""
-    from tasks_store.episodes import _shuffled
+def test_small_and_large_classes_draw_by_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short cut for small classes takes the same rows as the general way."""
+    spec, counts = EpisodeSpec(ways=3, shots=4, queries=9), np.array([13, 40, 500, 512])
+    seeds = range(50)
 
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        jumps = [int(rng.integers(place, 513)) for place in range(20)]
-        in_dense = [min(jump, 511) for jump in jumps]
-        pool = list(range(513))
-        for place, jump in enumerate(jumps):
-            pool[place], pool[jump] = pool[jump], pool[place]
-        assert _shuffled(513, jumps) == pool[:20]
-        assert len(set(_shuffled(512, in_dense))) == 20
+    def draws() -> list[list[int]]:
+        return [
+            draw_episode(counts, _offsets(counts.tolist()), spec, np.random.default_rng(seed)).query_rows.tolist()
+            for seed in seeds
+        ]
+
+    short = draws()
+    monkeypatch.setattr("tasks_store.episodes._DENSE", 0)
+    assert draws() == short
 
 
 def test_all_rows_of_a_class() -> None:
