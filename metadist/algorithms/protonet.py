@@ -9,7 +9,6 @@ Differs from the paper: normalisation is a choice, and ways are the same in trai
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad_and_value
 
@@ -31,7 +30,8 @@ def protonet(model: Model, objective: Objective, *, ways: int, normalisation: st
 
     def adapt(meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int) -> Adapted:
         embedded, statistics = model.forward(meta.model, support.x, None)
-        belongs = F.one_hot(support.y, ways).to(embedded.dtype)  # (S, ways)
+        labels = torch.arange(ways, device=support.y.device)
+        belongs = (support.y[:, None] == labels).to(embedded.dtype)  # (S, ways); F.one_hot cannot be vmapped
         if support.weight is not None:
             belongs = belongs * support.weight[:, None]
         prototypes = (belongs.T @ embedded) / belongs.sum(0)[:, None]
