@@ -41,6 +41,11 @@ def load_adapter(uri: str | Path, *, tracking_uri: str | None = None) -> Adapter
         DataError: there is no bundle, or it is damaged.
         ServiceAway: the registry does not answer.
     """
+    return Adapter(load_bundle(uri, tracking_uri=tracking_uri))
+
+
+def load_bundle(uri: str | Path, *, tracking_uri: str | None = None) -> Bundle:
+    """What `load_adapter` loads, read but not yet built."""
     if str(uri).startswith(("models:/", "runs:/")):
         from metadist.serving.fetch import fetched
 
@@ -48,7 +53,7 @@ def load_adapter(uri: str | Path, *, tracking_uri: str | None = None) -> Adapter
     else:
         folder = Path(uri)
     inside = sorted(folder.glob(f"artifacts/*/{FACTS}"))  # a logged model keeps its bundle there
-    return Adapter(read_bundle(inside[0].parent if inside else folder))
+    return read_bundle(inside[0].parent if inside else folder)
 
 
 class Predictor:
@@ -75,7 +80,7 @@ class Predictor:
         """The model's raw outputs: logits (M, ways), or values (M, D). All queries go through in one pass."""
         with self._adapter.computing():
             x = self._adapter.tensor(raw_inputs(query_x, self._adapter.bundle.input, "query_x"))
-            return self._adapter.algorithm.predict(self._adapted, x).numpy()
+            return np.asarray(self._adapter.algorithm.predict(self._adapted, x))
 
     def predict_proba(self, query_x: Any) -> NDArray[np.float32]:
         """Probabilities (M, ways), columns in the order of ``classes``."""
