@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cluster.connect import joined
 from cluster.context import WorkerContext, worker_context
 from cluster.errors import (
     ClusterError,
@@ -67,6 +68,7 @@ __all__ = [
     "WorkerGroup",
     "WorkerStartFailed",
     "WorkersLost",
+    "joined",
     "worker_context",
 ]
 

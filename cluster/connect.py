@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cluster.errors import ClusterUnavailable, ContractViolation
 from cluster.options import RayOptions
@@ -53,6 +55,8 @@ def connect(options: RayOptions) -> bool:
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # else workers would start under `uv run`
     if address == "local":
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Ray runs workers at niceness 15: beside any other program they would starve while the driver waits.
+        os.environ.setdefault("RAY_worker_niceness", "0")
 
     import ray
 
@@ -65,6 +69,25 @@ def connect(options: RayOptions) -> bool:
     else:
         _join(address)
     return True
+
+
+@contextmanager
+def joined(options: RayOptions) -> Iterator[dict[str, float]]:
+    """Be part of the Ray cluster while the block lasts; yields what it has, such as ``{"CPU": 8, "GPU": 2}``.
+
+    A group made inside the block uses this Ray and leaves it running.
+
+    Raises:
+        ClusterUnavailable, ContractViolation: as `connect`.
+    """
+    ours = connect(options)
+    import ray
+
+    try:
+        yield {name: float(amount) for name, amount in ray.cluster_resources().items()}
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def _check_port(address: str, host: str, port: int) -> None:

@@ -78,7 +78,7 @@ def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norms > 0, norms, np.float32(1))
+    return (x / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
 def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:

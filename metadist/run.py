@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,9 @@ from cluster import Event
 from metadist import __version__, checkpoint, numerics, run_folder
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
-from metadist.errors import MetadistError
+from metadist.errors import ConfigError, MetadistError
 from metadist.failures import translated
-from metadist.groups import num_workers, open_group, resolved_device
+from metadist.groups import Place, chosen, open_group, place_of
 from metadist.interruption import watched
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
@@ -69,65 +72,79 @@ def train(
 
 def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, observer: Observer) -> Run:
     begun = time.perf_counter()
-    config = _with_device(config)
-    device = config.engine.device
-    numerics.pin(config.engine.threads)
-    record = numerics.record(device, config.engine.threads)
     resuming = resume and run_folder.is_used(folder)
     if not resuming:
         run_folder.refuse_used(folder, config)
     location = locate(config, observer.on_message)
     parts = _checked_parts(config, location)
-    notes = (
-        run_folder.check_resume(folder, config, record, parts.source.fingerprint, accept_numerics=accept)
-        if resuming
-        else []
-    )
-    saved = checkpoint.newest_whole(folder, observer.on_message) if resuming else None
     uri = resolve_tracking_uri(config.tracking.uri)
     if config.tracking.required:
         check_reachable(uri, timeout=5)
-    outer = Outer(config.outer, parts.layout, flatten(parts.algorithm.init(config.seed)))
-    observer.on_message(plan_line(config, parts, num_workers(config)))
-    if resume:
-        observer.on_message(
-            f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
-        )
-    with Journal(folder) as journal:
-        _open_journal(journal, config, parts, folder, location, record, saved)
-        for note in notes:
-            journal.event("accepted numerics", message=note)
-        mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name).start()
-
-        def on_event(event: Event) -> None:
-            journal.event(event.kind, **dict(event.detail))
-
-        status = "FAILED"
-        try:
-            with watched() as interruption, translated(folder):
-                factory = factory_of(parts, location, device, folder)
-                with open_group(config, factory, on_event) as group:
-                    trainer = Trainer(parts, group, outer, journal, folder, observer)
-                    start = trainer.restore(saved) if saved else 0
-                    outcome = trainer.run(start, interruption)
-            status = "KILLED" if outcome.exit_code is not None else "FINISHED"
-            for picture in draw(folder):
-                journal.artifact(picture, folder="plots")
-            journal.artifact(folder / run_folder.RESOLVED)
-        finally:
-            journal.status(status)
-            unsent = mirror.close(timeout=DRAIN_S)
-    summary = _summary(config, folder, mirror, outcome, outer, time.perf_counter() - begun, group.num_workers)
-    return Run(folder, config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
+    with translated(folder), place_of(config) as place:
+        parts = replace(parts, config=_on_device(config, place.device))
+        record = numerics.record(place.device, config.engine.threads)
+        data = parts.source.fingerprint
+        notes = run_folder.check_resume(folder, config, record, data, accept_numerics=accept) if resuming else []
+        saved = checkpoint.newest_whole(folder, observer.on_message) if resuming else None
+        observer.on_message(plan_line(parts.config, parts, place.num_workers))
+        if resume:
+            where = f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
+            observer.on_message(where)
+        with Journal(folder) as journal:
+            _open_journal(journal, parts, folder, location, record, saved)
+            for note in notes:
+                journal.event("accepted numerics", message=note)
+            mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
+            try:
+                mirror.start()
+                outcome = _run(parts, place, journal, folder, location, saved, observer)
+                journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
+            except BaseException:
+                journal.status("FAILED")
+                raise
+            finally:
+                unsent = mirror.close(timeout=DRAIN_S)
+    summary = _summary(parts.config, folder, mirror, outcome, time.perf_counter() - begun, place.num_workers)
+    return Run(folder, parts.config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
 
 
-def _with_device(config: RunConfig) -> RunConfig:
-    device = resolved_device(config)
+def _run(
+    parts: Assembly,
+    place: Place,
+    journal: Journal,
+    folder: Path,
+    location: str | None,
+    saved: Checkpoint | None,
+    observer: Observer,
+) -> Outcome:
+    """Train on a group from the checkpoint, or from the start; then draw the run's pictures."""
+
+    def on_event(event: Event) -> None:
+        journal.event(event.kind, **dict(event.detail))
+
+    outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
+    factory = factory_of(parts, location, place.device, folder)
+    with watched() as interruption, open_group(parts.config, place, factory, on_event) as group:
+        trainer = Trainer(parts, group, outer, journal, folder, observer)
+        start = trainer.restore(saved) if saved else 0
+        outcome = trainer.run(start, interruption)
+    for picture in draw(folder):
+        journal.artifact(picture, folder="plots")
+    journal.artifact(folder / run_folder.RESOLVED)
+    return outcome
+
+
+def _on_device(config: RunConfig, device: str) -> RunConfig:
     return config.model_copy(update={"engine": config.engine.model_copy(update={"device": device})})
 
 
 def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     """Build everything once in this process, so that mistakes show before any worker starts."""
+    numerics.pin(config.engine.threads)
+    if config.engine.compile == "on" and not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")):
+        raise ConfigError(
+            "engine.compile is on, and this machine has no C++ compiler; install g++ or set engine.compile=off"
+        )
     source = build_source(config, location)
     parts = assemble(config, source)
     source.check("train", fixed=False)
@@ -138,13 +155,13 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
 
 def _open_journal(
     journal: Journal,
-    config: RunConfig,
     parts: Assembly,
     folder: Path,
     location: str | None,
     record: Mapping[str, Any],
     saved: Checkpoint | None,
 ) -> None:
+    config = parts.config
     if saved is not None:
         journal.truncate_to(saved.state.journal_offset)
         journal.event("resumed", step=saved.state.step)
@@ -167,20 +184,14 @@ def _open_journal(
 
 
 def _summary(
-    config: RunConfig,
-    folder: Path,
-    mirror: MlflowMirror,
-    outcome: Outcome,
-    outer: Outer,
-    wall_s: float,
-    workers: int,
+    config: RunConfig, folder: Path, mirror: MlflowMirror, outcome: Outcome, wall_s: float, workers: int
 ) -> dict[str, Any]:
     clock, best = outcome.clock, outcome.best
     return {
         "run_dir": str(folder),
         "run_id": mirror.run_id,
         "steps": outcome.step,
-        "params_sha256": sha256(outer.params),
+        "params_sha256": sha256(outcome.flat),
         "query_loss": outcome.metrics.get("train/query_loss"),
         **{
             f"query_{name}": outcome.metrics[f"train/query_{name}"]
@@ -200,11 +211,10 @@ def _summary(
 
 def dry_run(config: RunConfig, on_message: Callable[[str], None]) -> dict[str, Any]:
     """Build and probe everything, run nothing: the plan line and the three kinds of weights by name."""
-    numerics.pin(config.engine.threads)
-    config = _with_device(config)
     parts = _checked_parts(config, locate(config, on_message))
+    place = chosen(config, {"CPU": float(os.cpu_count() or 1)})
     return {
-        "plan": plan_line(config, parts, num_workers(config)),
+        "plan": plan_line(_on_device(config, place.device), parts, place.num_workers),
         "bytes_per_shard": 4 * parts.layout.size,
         "fingerprint": fingerprint(numbers_of(config)),
         **leaf_lists(parts),

@@ -16,7 +16,7 @@ from metadist.config import RunConfig
 from metadist.errors import CheckpointDamaged, ConfigError, RunFolderBusy
 from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
-from metadist.groups import open_group
+from metadist.groups import open_group, place_of
 from metadist.parameters import MetaParams
 from metadist.sources import build_source
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
@@ -100,9 +100,10 @@ def opened(run: Run, overrides: Mapping[str, Any] | None = None) -> Iterator[tup
     stored = run_folder.read_fingerprint(run.run_dir)
     numerics.pin(config.engine.threads)
     parts = assemble(config, build_source(config, stored["location"]))
-    factory = factory_of(parts, stored["location"], config.engine.device, run.run_dir)
-    with translated(run.run_dir), open_group(config, factory, lambda event: None) as group:
-        yield parts, group
+    with translated(run.run_dir), place_of(config) as place:
+        factory = factory_of(parts, stored["location"], place.device, run.run_dir)
+        with open_group(config, place, factory, lambda event: None) as group:
+            yield parts, group
 
 
 def evaluate_run(

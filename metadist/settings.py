@@ -81,6 +81,7 @@ def numbers_of(config: RunConfig) -> dict[str, Any]:
     """The keys that the numbers of a run depend on. ``outer.num_steps`` counts only where a schedule reads it,
     and checks of the run (``evaluation``) count, since they choose the best checkpoint."""
     keep = {key: value for key, value in flat(config).items() if key.split(".")[0] not in OUTSIDE_FINGERPRINT}
+    keep.pop("engine.device")  # the device that was found is in the numerics record
     if config.outer.schedule.name in ("none", "step"):
         keep.pop("outer.num_steps")
     return keep

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,9 @@ def _demo(begun: float) -> None:
 
 def _register(run_dir: Path) -> dict[str, Any]:
     from metadist.registry import register
+    from metadist.run_reader import load_run
 
-    found = dict(register(run_dir, name=NAME, alias="candidate"))
+    found = dict(register(run_dir, load_run(run_dir).checkpoint("best"), name=NAME, alias="candidate"))
     found["model_uri_alias"] = f"models:/{NAME}@candidate"
     say(f"registered {found['model_uri_alias']} (version {found['version']})")
     return found
@@ -99,4 +99,4 @@ def _title(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(typer.run(demo))
+    typer.run(demo)

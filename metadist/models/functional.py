@@ -88,6 +88,8 @@ def functional_model(
         if name not in names and name not in statistic_names
     }
 
+    placeholders = _placeholders(recording)
+
     def initial(seed: int) -> Params:
         parameters = dict(fresh(seed).named_parameters())
         return {name: aligned(parameters[name].detach()) for name in names}
@@ -95,7 +97,7 @@ def functional_model(
     def forward(params: Params, x: Inputs, statistics: Params | None = None) -> tuple[Tensor, Params]:
         module = recording if statistics is None else applying
         # functional_call writes what the forward assigns back into this dict: the batch's statistics.
-        leaves = {**frozen, **params, **(_placeholders(recording) if statistics is None else statistics)}
+        leaves = {**frozen, **params, **(placeholders if statistics is None else statistics)}
         inputs = {"args": (), "kwargs": x} if isinstance(x, dict) else {"args": (x,), "kwargs": {}}
         outputs = functional_call(module, leaves, **inputs)
         return outputs, {name: leaves[name] for name in statistic_names}
