@@ -1,0 +1,168 @@
+"""Law 4, gradient truth in float64, by whole-vector relative error: an independent autograd loop on every net,
+central differences on smooth nets, the closed form on linear regression. And law 10: no leaf is dead by accident.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from metadist.parameters import MetaParams
+from metadist.shard import batched
+from metadist.tasks import Batch, Task, TaskSpec
+from tests.support import oracle
+from tests.support.cases import (
+    CASES,
+    ROWS,
+    Built,
+    Case,
+    Problem,
+    build,
+    context,
+    draw_params,
+    draw_tasks,
+    label,
+    one,
+    relative,
+    vector,
+)
+
+TASKS = 3
+
+
+def oracle_net(problem: Problem, *, head: bool) -> oracle.Net:
+    options: Any = problem.model.get("options", {})
+    if problem.name.startswith("conv4"):
+        return oracle.conv4(options["form"], head=head)
+    if problem.name.startswith("mlp"):
+        return oracle.mlp(options["activation"], len(options["hidden"]), head=head)
+    return oracle.norm_tanh()
+
+
+def halves(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    assert task.support is not None and task.query is not None
+    assert isinstance(task.support.x, Tensor) and isinstance(task.query.x, Tensor)
+    return (task.support.x, task.support.y), (task.query.x, task.query.y)
+
+
+@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+def test_equals_an_independent_autograd_loop(case: Case, problem: Problem, mode: str) -> None:
+    built = build(case, problem, mode)
+    params, tasks = draw_params(built), draw_tasks(problem, TASKS)
+    found, _ = batched(built.algorithm.meta_gradient)(params, tasks, context(TASKS))
+    net = oracle_net(problem, head=case.oracle != "prototypes")
+    for index in range(TASKS):
+        support, query = halves(one(tasks, index))
+        expected = oracle.direction(
+            case.oracle,
+            net,
+            params.model,
+            support,
+            query,
+            steps=case.steps,
+            lr=case.lr,
+            adapt=case.adapt,
+            inductive=mode == "inductive",
+        )
+        assert list(expected) == list(found.model)
+        mine = {name: leaf[index] for name, leaf in found.model.items()}
+        assert vector(expected).norm() > 1e-3, "the oracle's direction is degenerate"
+        assert relative(vector(mine), vector(expected)) <= 1e-10
+
+
+@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+def test_every_live_leaf_gets_a_gradient(case: Case, problem: Problem, mode: str) -> None:
+    built = build(case, problem, mode)
+    count = 8  # in a single task a unit may be at rest, or so active that its shift cancels
+    found, _ = batched(built.algorithm.meta_gradient)(draw_params(built), draw_tasks(problem, count), context(count))
+    for name, leaf in found.model.items():
+        dead = any(fnmatchcase(name, pattern) for pattern in case.dead)
+        assert (leaf.norm() < 1e-12) if dead else (leaf.norm() > 1e-9), name
+
+
+SMOOTH = [(case, problem, mode) for case, problem, mode in ROWS if problem.smooth and case.scalar]
+
+
+@pytest.mark.parametrize(("case", "problem", "mode"), SMOOTH, ids=label)
+def test_equals_central_differences(case: Case, problem: Problem, mode: str) -> None:
+    built = build(case, problem, mode)
+    params, task = draw_params(built), one(draw_tasks(problem, 1), 0)
+    found, _ = built.algorithm.meta_gradient(params, task, context())
+    expected = central_differences(lambda tree: query_loss(built, tree, task, case.steps), params.model)
+    assert relative(vector(found.model), vector(expected)) <= 1e-6
+
+
+@pytest.mark.parametrize("problem", sorted({problem.name for _, problem, _ in SMOOTH}))
+def test_fomaml_is_the_query_gradient_at_the_adapted_weights(problem: str) -> None:
+    for case, row, mode in ROWS:
+        if case.name != "fomaml" or row.name != problem:
+            continue
+        built = build(case, row, mode)
+        params, task = draw_params(built), one(draw_tasks(row, 1), 0)
+        assert task.support is not None
+        found, _ = built.algorithm.meta_gradient(params, task, context())
+        there = built.algorithm.adapt(params, task.support, context(), num_steps=case.steps).params
+        expected = central_differences(lambda tree: query_loss(built, tree, task, 0), there)  # noqa: B023
+        assert relative(vector(found.model), vector(expected)) <= 1e-6
+
+
+def query_loss(built: Built, tree: dict[str, Tensor], task: Task, steps: int) -> float:
+    assert task.support is not None and task.query is not None
+    adapted = built.algorithm.adapt(MetaParams(tree, {}), task.support, context(), num_steps=steps)
+    return float(built.objective.loss(built.algorithm.predict(adapted, task.query.x), task.query))
+
+
+def central_differences(function: Any, at: dict[str, Tensor], width: float = 1e-5) -> dict[str, Tensor]:
+    slopes = {}
+    for name, leaf in at.items():
+        slope = torch.zeros(leaf.numel(), dtype=leaf.dtype)
+        for place in range(leaf.numel()):
+            ends = []
+            for sign in (1, -1):
+                moved = leaf.detach().clone().reshape(-1)
+                moved[place] += sign * width
+                ends.append(function({**at, name: moved.reshape(leaf.shape)}))
+            slope[place] = (ends[0] - ends[1]) / (2 * width)
+        slopes[name] = slope.reshape(leaf.shape)
+    return slopes
+
+
+LINEAR = Problem(
+    name="linear",
+    model={"name": "mlp", "options": {"hidden": []}},
+    spec=TaskSpec(kind="regression", input_shape=(3,), outputs=1, shots=6, queries=4),
+    smooth=True,
+)
+
+
+@pytest.mark.parametrize("name", ["maml", "maml-0", "maml-3", "fomaml", "reptile"])
+def test_closed_form_of_linear_regression(name: str) -> None:
+    """On ``|Xw - y|^2 / n`` an inner step is ``w - lr H w + lr b`` with a constant Hessian H = 2 X'X / n."""
+    case = next(case for case in CASES if case.name == name)
+    built = build(case, LINEAR, "transductive")
+    params, task = draw_params(built), one(draw_tasks(LINEAR, 1), 0)
+    found, _ = built.algorithm.meta_gradient(params, task, context())
+    (x, y), (u, v) = ((with_one(batch), batch.y) for batch in (task.support, task.query) if batch is not None)
+    start = torch.cat([params.model["head.weight"].T, params.model["head.bias"][None]])
+    hessian = 2 * x.T @ x / len(x)
+    contraction = torch.eye(len(start), dtype=torch.float64) - case.lr * hessian
+    end = start
+    for _ in range(case.steps):
+        end = contraction @ end + case.lr * 2 * x.T @ y / len(x)
+    at_end = 2 * u.T @ (u @ end - v) / len(u)
+    expected = {
+        "second order": torch.linalg.matrix_power(contraction, case.steps) @ at_end,
+        "first order": at_end,
+        "path": (start - end) / case.lr,
+    }[case.oracle]
+    mine = torch.cat([found.model["head.weight"].T, found.model["head.bias"][None]])
+    assert relative(mine, expected) <= 1e-10
+
+
+def with_one(batch: Batch) -> Tensor:
+    assert isinstance(batch.x, Tensor)
+    return torch.cat([batch.x, torch.ones(len(batch.x), 1, dtype=torch.float64)], dim=1)
