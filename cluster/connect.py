@@ -84,7 +84,8 @@ def joined(options: RayOptions) -> Iterator[dict[str, float]]:
     import ray
 
     try:
-        yield {name: float(amount) for name, amount in ray.cluster_resources().items()}
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield {name: float(amount) for name, amount in resources.items()}
     finally:
         if ours:
             ray.shutdown()
