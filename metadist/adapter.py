@@ -94,7 +94,7 @@ class Predictor:
         if target is not None:
             values = self.outputs(query_x)
             return values.reshape(len(values), *target.shape)
-        return np.array(self.classes)[self.predict_proba(query_x).argmax(-1)]
+        return np.asarray(np.array(self.classes)[self.predict_proba(query_x).argmax(-1)])
 
 
 class Adapter:
