@@ -78,7 +78,8 @@ def test_equals_an_independent_autograd_loop(case: Case, problem: Problem, mode:
 def test_every_live_leaf_gets_a_gradient(case: Case, problem: Problem, mode: str) -> None:
     built = build(case, problem, mode)
     count = 8  # in a single task a unit may be at rest, or so active that its shift cancels
-    found, _ = batched(built.algorithm.meta_gradient)(draw_params(built), draw_tasks(problem, count), context(count))
+    params, tasks = draw_params(built, seed=1), draw_tasks(problem, count, seed=1)
+    found, _ = batched(built.algorithm.meta_gradient)(params, tasks, context(count))
     for name, leaf in found.model.items():
         dead = any(fnmatchcase(name, pattern) for pattern in case.dead)
         assert (leaf.norm() < 1e-12) if dead else (leaf.norm() > 1e-9), name
