@@ -9,10 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from metadist.numerics import prepare_environment
+from metadist.version import __version__
 
 prepare_environment()  # must come before torch is imported anywhere in this process
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Batch": "tasks",

@@ -181,7 +181,7 @@ class Adapter:
 
     def tensor(self, raw: NDArray[np.float32]) -> Tensor:
         """Raw inputs (N, *stored shape), transformed as in training, in aligned memory."""
-        from metadist.sources.transforms import apply_transforms  # its package reads Parquet
+        from metadist.transforms import apply_transforms  # its package reads Parquet
 
         # With a leading task axis, as in training: a transform may look at the number of axes.
         return aligned(apply_transforms(self.bundle.config.tasks.transform, raw[None])[0], torch.float32)

@@ -33,7 +33,6 @@ FACTS = "bundle.json"
 WEIGHTS = "weights.safetensors"
 FROZEN = "frozen.safetensors"
 SELF_TEST = "selftest.npz"
-USER_CODE = "user_code"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from metadist import __version__
 from metadist.commands import tasks
 from metadist.commands.adapt import adapt
 from metadist.commands.describe import describe
@@ -16,6 +15,7 @@ from metadist.commands.register import register
 from metadist.commands.replay import replay
 from metadist.commands.sync import sync
 from metadist.commands.train import train
+from metadist.version import __version__
 
 app = typer.Typer(
     help="Distributed meta-training.",

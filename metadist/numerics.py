@@ -38,7 +38,7 @@ def pin(threads: int = 1) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch._C._set_deterministic_algorithms(True, warn_only=False)  # the public call imports the compiler, too
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -50,10 +50,12 @@ def pin(threads: int = 1) -> None:
 def pin_compiler() -> None:
     """Make the compiler fail rather than fall back: a silent fall-back to eager changes the bits."""
     import torch._dynamo.config as dynamo
+    import torch._inductor.config as inductor
 
     dynamo.assume_static_by_default = True
     dynamo.automatic_dynamic_shapes = False
     dynamo.fail_on_recompile_limit_hit = True
+    inductor.deterministic = True
 
 
 def record(device: str = "cpu", threads: int = 1) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cluster
 from cluster import Event
-from metadist import __version__, checkpoint, numerics, run_folder
+from metadist import checkpoint, numerics, run_folder
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
 from metadist.errors import ConfigError, MetadistError
@@ -29,6 +31,7 @@ from metadist.sources import build_source
 from metadist.stores import locate
 from metadist.tracking import Journal, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
+from metadist.version import __version__
 from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
 
 __all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "load_run", "train"]
@@ -150,6 +153,7 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     source.check("train", fixed=False)
     source.check("validation", fixed=True)
     check_model(parts)
+    Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from metadist import __version__, numerics, run_folder
+from metadist import numerics, run_folder
 from metadist.adapter import Adapter
 from metadist.bundle import FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
 from metadist.checkpoint import Checkpoint
@@ -27,6 +27,7 @@ from metadist.serving.inputs import RawColumn
 from metadist.serving.user_code import pack_factory
 from metadist.settings import fingerprint, numbers_of
 from metadist.sources import ParquetSource, Source, build_source
+from metadist.version import __version__
 
 SPLIT = "test"
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from metadist import __version__
+from metadist.version import __version__
 
-ROOT = "metadist.serving.answer"
+ROOT = "metadist.answer"
 STAYS = frozenset({"metadist.serving.fetch"})  # asks a registry: a served model already has its bundle
 _IMPORT = re.compile(r"^(\s*from )metadist(?=[. ])")
 
@@ -34,6 +34,7 @@ __version__ = "{version}"
 _MODEL = '''"""A metadist model: adapts when it is asked."""
 
 import warnings
+from metadist.version import __version__
 
 with warnings.catch_warnings(record=True):  # MLflow advises type hints; the signature says more than they can
     import mlflow
@@ -47,7 +48,7 @@ with warnings.catch_warnings(record=True):  # MLflow advises type hints; the sig
             # Imported here: the package lies beside this file only once the model is whole.
             from {package}.adapter import load_adapter
             from {package}.errors import MetadistError
-            from {package}.serving.answer import answer
+            from {package}.answer import answer
 
             self._adapter = load_adapter(context.artifacts["bundle"])
             self._answer, self._refusal = answer, MetadistError

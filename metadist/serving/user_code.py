@@ -8,8 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from metadist.bundle import USER_CODE
 from metadist.errors import DataError
+
+USER_CODE = "user_code"
 
 
 def source_of(factory: str) -> Path:

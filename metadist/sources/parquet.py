@@ -16,8 +16,8 @@ from metadist.config import TasksConfig
 from metadist.errors import DataError
 from metadist.parameters import aligned
 from metadist.seeding import generator, key
-from metadist.sources.transforms import apply_transforms, transformed_shape
 from metadist.tasks import Batch, Task, TaskSpec
+from metadist.transforms import apply_transforms, transformed_shape
 from tasks_store import (
     EpisodeSpec,
     GroupSpec,

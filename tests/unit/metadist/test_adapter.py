@@ -15,11 +15,11 @@ import pytest
 
 from metadist import load_adapter
 from metadist.adapter import Adapter
+from metadist.answer import answer
 from metadist.errors import DataError, MetadistError, UsageError
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.report import RawTask, raw_tasks
-from metadist.serving.answer import answer
 from metadist.sources import build_source
 from tests.support.quick import NoMirror
 from tests.support.toys import NUM_TASKS, image_run, sinusoid_run

@@ -14,7 +14,7 @@ Array = NDArray[np.generic]
 
 
 def apply_transforms(transforms: Sequence[Transform], values: Array) -> NDArray[np.float32]:
-    """Transform values (..., *stored shape) to float32 (..., *input shape).
+    """Transform values (T, N, *stored shape) to float32 (T, N, *input shape): T tasks of N examples.
 
     Raises:
         DataError: what remains is not numeric.
@@ -27,10 +27,11 @@ def apply_transforms(transforms: Sequence[Transform], values: Array) -> NDArray[
 
 
 def pixels(values: Array) -> NDArray[np.float32]:
-    """Pixels 0..255 (..., H, W) or (..., H, W, C) to 0..1 with the channel axis first: (..., C, H, W)."""
+    """Pixels 0..255 (T, N, H, W) or (T, N, H, W, C) to 0..1 with the channel axis first: (T, N, C, H, W)."""
+    if values.ndim not in (4, 5):
+        raise DataError(f"transform pixels needs images (H, W) or (H, W, C); the column holds {values.shape[2:]}")
     scaled = values.astype(np.float32) / np.float32(255)
-    has_channels = scaled.shape[-1] in (1, 3, 4) and scaled.ndim >= 4
-    return np.moveaxis(scaled, -1, -3) if has_channels else scaled[..., None, :, :]
+    return np.moveaxis(scaled, -1, -3) if values.ndim == 5 else scaled[:, :, None]
 
 
 def transformed_shape(transforms: Sequence[Transform], shape: tuple[int, ...]) -> tuple[int, ...]:
