@@ -1,0 +1,94 @@
+"""The run folder: one driver at a time, and only the configuration that it was made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from metadist import load_config, run_folder
+from metadist.errors import ConfigError, DataError, FingerprintMismatch, RunFolderBusy
+from tests.support.quick import SMALL_RUN
+
+RECORD = {"torch_version": "2", "threads": 1}
+
+
+def begun(folder: Path) -> Path:
+    run_folder.begin(folder, load_config(SMALL_RUN), RECORD, "data-hash", {"location": None})
+    return folder
+
+
+def test_a_folder_has_one_owner(tmp_path: Path) -> None:
+    with run_folder.owned(tmp_path / "new"):
+        with pytest.raises(RunFolderBusy, match=rf"pid {os.getpid()} on"), run_folder.owned(tmp_path / "new"):
+            pass
+        assert json.loads((tmp_path / "new" / "owner.json").read_text())["pid"] == os.getpid()
+    with run_folder.owned(tmp_path / "new"):
+        pass
+
+
+def test_another_process_is_an_owner_until_it_dies(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from metadist.run_folder import owned\n"
+        f"with owned(Path({str(tmp_path)!r})): print('held', flush=True); sys.stdin.read()"
+    )
+    root = str(Path(run_folder.__file__).parents[1])
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": root},
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline().strip() == b"held"
+        with pytest.raises(RunFolderBusy, match=f"pid {process.pid}"), run_folder.owned(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+    with run_folder.owned(tmp_path):
+        pass
+
+
+def test_what_was_begun_is_read(tmp_path: Path) -> None:
+    assert not run_folder.is_used(tmp_path)
+    with pytest.raises(DataError, match="not a run folder"):
+        run_folder.read_config(tmp_path)
+    begun(tmp_path)
+    assert run_folder.is_used(tmp_path)
+    assert run_folder.read_config(tmp_path) == load_config(SMALL_RUN)
+    assert run_folder.read_config(tmp_path, {"cluster.num_workers": 3}).cluster.num_workers == 3
+
+
+def test_resume_names_every_key_with_both_values(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = load_config(SMALL_RUN, {"outer.lr": 0.5, "algorithm.inner_steps": 2, "cluster.num_workers": 5})
+    with pytest.raises(FingerprintMismatch) as raised:
+        run_folder.check_resume(tmp_path, other, RECORD, "data-hash", accept_numerics=True)
+    assert "outer.lr: 0.01 -> 0.5" in str(raised.value)
+    assert "algorithm.inner_steps: 1 -> 2" in str(raised.value)
+    assert "cluster" not in str(raised.value)
+
+
+def test_resume_wants_the_same_data_and_numerics(tmp_path: Path) -> None:
+    config = load_config(SMALL_RUN)
+    begun(tmp_path)
+    assert run_folder.check_resume(tmp_path, config, RECORD, "data-hash", accept_numerics=False) == []
+    with pytest.raises(FingerprintMismatch, match="other data"):
+        run_folder.check_resume(tmp_path, config, RECORD, "another-hash", accept_numerics=True)
+    other = {**RECORD, "threads": 2}
+    with pytest.raises(FingerprintMismatch, match=r"threads: 1 -> 2.*--accept-numerics"):
+        run_folder.check_resume(tmp_path, config, other, "data-hash", accept_numerics=False)
+    accepted = run_folder.check_resume(tmp_path, config, other, "data-hash", accept_numerics=True)
+    assert accepted == ["threads: 1 -> 2"]
+
+
+def test_a_used_folder_is_not_started_afresh(tmp_path: Path) -> None:
+    run_folder.refuse_used(tmp_path, load_config(SMALL_RUN))
+    begun(tmp_path)
+    with pytest.raises(ConfigError, match="by this configuration; --resume continues it"):
+        run_folder.refuse_used(tmp_path, load_config(SMALL_RUN))
+    with pytest.raises(ConfigError, match=r"another configuration \(seed: 0 -> 1\)"):
+        run_folder.refuse_used(tmp_path, load_config(SMALL_RUN, {"seed": 1}))

@@ -1,0 +1,154 @@
+"""Recipes, overrides, messages about mistakes, and what the fingerprint sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metadist.config import RunConfig, resolve
+from metadist.errors import ConfigError
+from metadist.settings import (
+    dump,
+    fingerprint,
+    flat,
+    load_config,
+    numbers_of,
+    parse_overrides,
+    recipe_names,
+    recipe_text,
+)
+from tests.support.quick import IMAGE_RUN, SMALL_RUN
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"outer.learning_rate": 1}, ["outer.learning_rate", "no such key", "lr"]),
+        ({"outer.meta_batchsize": 1}, ["did you mean 'meta_batch_size'"]),
+        ({"algoritm.name": "maml"}, ["algoritm", "did you mean 'algorithm'"]),
+        ({"outer.schedule.nam": "cosine"}, ["outer.schedule.nam", "did you mean 'name'"]),
+        ({"outer.lr": "fast"}, ["outer.lr", "'fast'"]),
+        ({"outer.lr": -1}, ["outer.lr", "greater than 0", "-1"]),
+        ({"algorithm.inner_steps": -1}, ["algorithm.inner_steps", "-1"]),
+        ({"outer.meta_batch_size": 6, "outer.shard_size": 4}, ["6 is not a multiple", "4", "1, 2, 3, 6"]),
+        ({"model.factory": "a:b"}, ["exactly one of model.name and model.factory"]),
+        ({"objective.name": "classification"}, ["classification does not fit tasks.kind parameters"]),
+        ({"algorithm.name": "protonet"}, ["protonet classifies"]),
+        ({"evaluation.metric": "accuracy"}, ["evaluation.metric accuracy", "mse, loss"]),
+        ({"tasks.source": "parquet"}, ["tasks.path"]),
+        ({"seed.x": 1}, ["seed"]),
+    ],
+)
+def test_mistakes_are_told_with_the_cure(overrides: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config({**SMALL_RUN, "seed": 1}, overrides)
+    for word in words:
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as raised:
+        load_config(SMALL_RUN, {"outer.lr": -1, "outer.nonsense": 1})
+    assert "outer.lr" in str(raised.value) and "outer.nonsense" in str(raised.value)
+
+
+def test_overrides_are_yaml() -> None:
+    options = ["outer.lr=1e-3", "tasks.path=omniglot", "algorithm.adapt=[head.*, body.0.*]", "outer.clip_norm=null"]
+    assert parse_overrides(options) == {
+        "outer.lr": 0.001,
+        "tasks.path": "omniglot",
+        "algorithm.adapt": ["head.*", "body.0.*"],
+        "outer.clip_norm": None,
+    }
+    for wrong in ("outer.lr", "=3", "a=[1"):
+        with pytest.raises(ConfigError, match="--set"):
+            parse_overrides([wrong])
+
+
+def test_extends_merges_sections_and_knows_circles(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**SMALL_RUN, "description": "base"}))
+    (tmp_path / "child.yaml").write_text("extends: base.yaml\nouter: {lr: 5e-2}\n")
+    config = load_config(tmp_path / "child.yaml")
+    assert config.outer.lr == 0.05
+    assert config.outer.meta_batch_size == SMALL_RUN["outer"]["meta_batch_size"]
+    (tmp_path / "a.yaml").write_text(f"extends: {tmp_path}/b.yaml\n")
+    (tmp_path / "b.yaml").write_text(f"extends: {tmp_path}/a.yaml\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml|circle"):
+        load_config(tmp_path / "a.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "missing.yaml")
+    with pytest.raises(ConfigError, match="did you mean 'sinusoid'"):
+        recipe_text("sinusoids")
+
+
+def test_resolving_is_idempotent_and_complete() -> None:
+    config = load_config(SMALL_RUN)
+    assert resolve(config) == config
+    assert RunConfig.model_validate(yaml.safe_load(dump(config))) == config
+    resolved = ("outer.shard_size", "engine.chunk_size", "evaluation.metric", "evaluation.inner_steps")
+    assert all(flat(config)[key] is not None for key in resolved)
+    assert config.engine.compile in ("on", "off") and config.algorithm.gradient == "unroll"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"cluster.num_workers": 7},
+        {"cluster.backend": "ray", "cluster.address": "somewhere:6379"},
+        {"checkpoint.keep": 9},
+        {"tracking.experiment": "other"},
+        {"description": "other words"},
+        {"outer.num_steps": 99},
+    ],
+)
+def test_the_fingerprint_does_not_see_places(overrides: dict[str, Any]) -> None:
+    assert fingerprint(numbers_of(load_config(SMALL_RUN, overrides))) == fingerprint(numbers_of(load_config(SMALL_RUN)))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"seed": 1},
+        {"outer.lr": 0.02},
+        {"outer.shard_size": 3},
+        {"outer.schedule": {"name": "cosine"}},
+        {"engine.chunk_size": 1},
+        {"engine.tasks_axis": "loop"},
+        {"algorithm.normalisation": "transductive"},
+        {"model.freeze": ["body.*"]},
+        {"tasks.queries": 6},
+        {"evaluation.seed": 3},
+    ],
+)
+def test_the_fingerprint_sees_every_number(overrides: dict[str, Any]) -> None:
+    assert fingerprint(numbers_of(load_config(SMALL_RUN, overrides))) != fingerprint(numbers_of(load_config(SMALL_RUN)))
+
+
+def test_a_schedule_puts_the_number_of_steps_into_the_fingerprint() -> None:
+    cosine = {"outer.schedule": {"name": "cosine"}}
+    one, two = (numbers_of(load_config(SMALL_RUN, {**cosine, "outer.num_steps": steps})) for steps in (10, 20))
+    assert fingerprint(one) != fingerprint(two)
+
+
+def test_every_shipped_recipe_loads_and_says_what_it_is() -> None:
+    assert {"glyphs", "sinusoid", "omniglot-5w1s", "omniglot-5w1s-quick"} <= set(recipe_names())
+    for name in recipe_names():
+        assert load_config(name).description
+
+
+def test_paper_recipes_carry_the_inner_rate_of_a_mean_loss() -> None:
+    """The paper's loss sums over classes: its 0.4 at 5 ways and 0.1 at 20 ways are both 2.0 here."""
+    for name in ("omniglot-5w1s", "omniglot-5w5s", "omniglot-20w1s", "omniglot-20w5s"):
+        config = load_config(name)
+        assert config.algorithm.inner_lr == pytest.approx({5: 0.4, 20: 0.1}[config.tasks.ways] * config.tasks.ways)
+        assert config.algorithm.normalisation == "transductive" and config.tasks.rotations
+
+
+def test_a_mapping_is_not_changed_by_loading() -> None:
+    before = repr(IMAGE_RUN)
+    load_config(IMAGE_RUN, {"outer.lr": 0.5, "model.options": {"filters": 2}})
+    assert repr(IMAGE_RUN) == before
