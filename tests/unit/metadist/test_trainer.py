@@ -1,0 +1,114 @@
+"""A run as a whole, in one process: what stops it, what is journalled, and that any shard can be run again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metadist import MetadistError, Observer, checkpoint, load_run
+from metadist.errors import DataError, RunFolderBusy, UsageError
+from metadist.parameters import flatten
+from metadist.replay import replay_shard
+from metadist.run_folder import owned
+from metadist.tasks import plan_step
+from metadist.worker import factory_of
+from tests.support.quick import SMALL_RUN, journalled, train_quickly
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path: Path) -> None:
+    settings = {"algorithm.inner_lr": 1e30, "algorithm.inner_steps": 3, "model.options": {"activation": "relu"}}
+    with pytest.raises(DataError, match=r"train/0/\d.*nothing was updated.*replay: metadist replay .* --step 0"):
+        train_quickly(SMALL_RUN, settings, tmp_path / "run")
+    assert checkpoint.steps(tmp_path / "run") == []
+    assert [event["status"] for event in journalled(tmp_path / "run", "status")] == ["RUNNING", "FAILED"]
+    with owned(tmp_path / "run"):  # the folder was let go
+        pass
+
+
+def test_the_journal_of_a_run(tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {}, tmp_path / "run")
+    rows = [row for row in journalled(run.run_dir, "metrics") if "train/query_loss" in row]
+    assert [row["step"] for row in rows] == list(range(1, 11))
+    assert {"train/query_mse", "train/gradient_norm", "train/gradient_agreement", "train/lr"} <= set(rows[0])
+    assert all(-1 <= row["train/gradient_agreement"] <= 1 for row in rows)
+    judged = [row["step"] for row in journalled(run.run_dir, "metrics") if "validation/mse" in row]
+    assert judged == [5, 10]
+    (dataset,) = journalled(run.run_dir, "dataset")
+    assert dataset["digest"] == "uniform sinusoids"
+    best = run.summary["best"]
+    assert best["metric"] == "mse" and run.checkpoint("best").state.step == best["step"]
+    assert load_run(run.run_dir).config == run.config
+
+
+def test_the_best_checkpoint_survives_pruning(tmp_path: Path) -> None:
+    settings = {
+        "evaluation.every_steps": 2,
+        "checkpoint": {"every_steps": 3, "keep": 1},
+        "outer.lr": 0.3,  # too large, so that the best is not the last
+        "outer.num_steps": 12,
+    }
+    run = train_quickly(SMALL_RUN, settings, tmp_path / "run")
+    rows = [row for row in journalled(run.run_dir, "metrics") if "validation/mse" in row]
+    values = {row["step"]: row["validation/mse"] for row in rows}
+    best = min(values, key=lambda step: values[step])
+    assert run.summary["best"]["step"] == best
+    assert checkpoint.steps(run.run_dir) == sorted({best, 12})
+
+
+@pytest.mark.parametrize("step", [0, 7, 9])
+def test_a_shard_is_replayed_with_the_bits_of_the_worker(step: int, tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {"outer.optimizer": "adam"}, tmp_path / "run")
+    shorter = {"outer.num_steps": step, "checkpoint.every_steps": 1}
+    there = train_quickly(SMALL_RUN, shorter, tmp_path / "part") if step else None
+    found = replay_shard(run.run_dir, step=step, shard=2, on_message=lambda message: None)
+    parts = run.parts()
+    flat = there.checkpoint("last").flat if there else flatten(parts.algorithm.init(run.config.seed))
+    shard = plan_step(step, meta_batch_size=6, shard_size=2)[2]
+    partial = factory_of(parts, None, "cpu", tmp_path)()(step, flat, shard)
+    assert found["gradient_sha256"] == hashlib.sha256(partial.vector.tobytes()).hexdigest()
+    assert found["tasks"] == [f"train/{step}/4", f"train/{step}/5"]
+
+
+def test_a_shard_that_no_step_has_cannot_be_replayed(tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {"outer.num_steps": 1}, tmp_path / "run")
+    with pytest.raises(UsageError, match=r"shards 0\.\.2; asked for 3"):
+        replay_shard(run.run_dir, step=0, shard=3, on_message=lambda message: None)
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    with owned(tmp_path / "run"), pytest.raises(RunFolderBusy):
+        train_quickly(SMALL_RUN, {}, tmp_path / "run")
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_the_plan_is_the_first_thing_that_is_said(tmp_path: Path) -> None:
+    told: list[str] = []
+    train_quickly(SMALL_RUN, {"outer.num_steps": 1}, tmp_path / "run", observer=Observer(on_message=told.append))
+    assert told[0].startswith("6 tasks = 3 shards of 2 | 1 workers (local) | cpu | ")
+    assert "mlp 25 meta-learned, 0 frozen" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"model": {"factory": "nowhere.to:be_found"}}, "cannot be imported"),
+        ({"model": {"factory": "tests.support.models:missing"}}, "has no 'missing'"),
+        ({"model": {"factory": "no_colon"}}, "not of the form"),
+        ({"model": {"name": "mlp", "options": {"nonsense": 1}}}, "nonsense"),
+        ({"model": {"name": "conv4"}}, "conv4 needs images"),
+        ({"model.weights": "nowhere.safetensors"}, "no such file"),
+        ({"algorithm.adapt": ["tail.*"]}, "matches none of the meta-learned leaves body.0.weight"),
+        ({"algorithm.name": "reptile", "algorithm.inner_steps": 0}, "reptile needs"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused_before_anything_is_written(
+    settings: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(MetadistError, match=words) as raised:
+        train_quickly(SMALL_RUN, settings, tmp_path / "run")
+    assert raised.value.exit_code == 78
+    assert not (tmp_path / "run" / "fingerprint.json").exists()
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
