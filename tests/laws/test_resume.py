@@ -113,6 +113,18 @@ def test_a_crash_does_not_change_a_bit(name: str, step: int, tmp_path: Path) -> 
     assert timeless(resumed.run_dir) == timeless(whole.run_dir)
 
 
+def test_the_best_validation_is_remembered(tmp_path: Path) -> None:
+    """With these settings step 6 is the best, and what comes after the resume is worse."""
+    settings = {"outer.lr": 0.1, "evaluation.every_steps": 3}
+    whole = train_quickly(SMALL_RUN, settings, tmp_path / "whole")
+    assert whole.summary["best"]["step"] == 6
+    crashed_after(7, settings, tmp_path / "crashed")
+    resumed = train_quickly(SMALL_RUN, settings, tmp_path / "crashed", resume=True)
+    assert resumed.summary["best"] == whole.summary["best"]
+    assert resumed.checkpoint("best").state.step == 6
+    same_checkpoint(resumed, whole, 10)
+
+
 def test_two_crashes_in_a_row(tmp_path: Path) -> None:
     whole = train_quickly(SMALL_RUN, {}, tmp_path / "whole")
     crashed_after(7, {}, tmp_path / "crashed")
