@@ -191,9 +191,9 @@ def test_a_run_folder_of_a_living_driver(call: Call, workplace: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_whole_and_goes_on(call: Call, workplace: Path, number: signal.Signals) -> None:
     """A real process, a real signal: the checkpoint is written, --resume gives the bits of an undisturbed run."""
-    whole = call("train", "tiny.yaml", "--run-dir", "whole", "--json", "--set", "outer.num_steps=300")
+    whole = call("train", "tiny.yaml", "--run-dir", "whole", "--json", "--set", "outer.num_steps=60")
     command = [sys.executable, "-m", "metadist", "train", "tiny.yaml", "--run-dir", "cut"]
-    options = ["--set", "outer.num_steps=300"]
+    options = ["--set", "outer.num_steps=60"]
     with subprocess.Popen([*command, *options], cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
