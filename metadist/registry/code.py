@@ -34,7 +34,6 @@ __version__ = "{version}"
 _MODEL = '''"""A metadist model: adapts when it is asked."""
 
 import warnings
-from metadist.version import __version__
 
 with warnings.catch_warnings(record=True):  # MLflow advises type hints; the signature says more than they can
     import mlflow

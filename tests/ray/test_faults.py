@@ -128,11 +128,12 @@ def test_workers_killed_between_two_calls() -> None:
 
 def test_an_item_that_kills_its_workers_is_poisoned(tmp_path: Path) -> None:
     events: list[Event] = []
-    with RayGroup(SuicideFactory((1,), times=3), RayOptions(num_workers=2), events.append) as group:
+    # More deaths than attempts: a result that was on its way when its worker died counts against the item before.
+    with RayGroup(SuicideFactory((1,), times=6), RayOptions(num_workers=2), events.append) as group:
         with pytest.raises(ShardPoisoned, match=r"version 4, item 1 \(piece 1 of train\)") as caught:
             group.reduce(4, SHARED, pieces(4, tmp_path))
         assert (caught.value.index, caught.value.attempts) == (1, 3)
-        assert len(details(events, "worker_lost")) == 3
+        assert 3 <= len(details(events, "worker_lost")) <= 6
         reasons = caught.value.reasons
         assert len(reasons) == 3 and len({reason.split(",")[0] for reason in reasons}) == 3, "same worker"
 

@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.ray
 
 PROGRAM = """
-import json, os
+import json, os, threading
 import numpy as np
 from cluster import LocalGroup, RayGroup, RayOptions
 from tests.ray.work import number_factory, pieces
@@ -25,9 +25,15 @@ with RayGroup(number_factory, options) as group:
     pids = list(group.worker_pids().values())
 import ray
 expected = LocalGroup(number_factory).reduce(1, shared, pieces(6))
-alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+def alive():
+    return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+pause = threading.Event()
+for _ in range(100):  # a killed process leaves when the kernel lets it: polls a condition
+    if not alive():
+        break
+    pause.wait(0.1)
 print(json.dumps({"equal": found.vector.tobytes() == expected.vector.tobytes(),
-                  "left": not ray.is_initialized(), "alive": alive, "workers": len(pids)}))
+                  "left": not ray.is_initialized(), "alive": alive(), "workers": len(pids)}))
 """
 
 
