@@ -66,7 +66,7 @@ def record(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
         "torch_version": torch.__version__,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "device": torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device,
         "threads": threads,
         "mkl_cbwr": os.environ.get("MKL_CBWR", ""),
     }
