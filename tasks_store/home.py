@@ -67,6 +67,9 @@ def resolve_store(path_or_name: str | Path) -> Path | str:
         if command
         else (f"expected {MANIFEST} in {place}: write one with tasks_store.write_store, or correct the path")
     )
+    here = Path.cwd() / text / MANIFEST
+    if bare and here.is_file():  # a bare name never means a folder, so that a run does not depend on where it starts
+        cure = f"a folder of that name is here: write ./{text}"
     raise StoreMissing(f"no task store {text!r}{note}; {cure}", path=str(place), command=command + out)
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from metadist.errors import DataError
+from metadist.models import import_factory
 
 USER_CODE = "user_code"
 
@@ -39,6 +40,7 @@ def source_sha256(source: Path) -> str:
 
 def pack_factory(factory: str, folder: Path) -> str:
     """Copy the factory's source into the bundle ``folder``; returns its digest."""
+    import_factory(factory)  # finds it as training does, from the working directory too
     source = source_of(factory)
     out = folder / USER_CODE / source.name
     out.parent.mkdir()

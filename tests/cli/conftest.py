@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,23 @@ from tasks_store import write_store
 from tests.cli.tiny import FEATURES, RECIPE, Answer, Call, store_rows
 
 
+@pytest.fixture(scope="session")
+def empty_tracking(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty MLflow database: making one takes seconds, copying it none."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(empty_tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with ``store`` and ``tiny.yaml``; tracking and named stores stay inside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("METADIST_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    shutil.copy(empty_tracking, tmp_path / "mlflow.db")
     write_store(store_rows(), tmp_path / "store", name="tiny", kind="classes", columns=FEATURES)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(RECIPE))
     return tmp_path

@@ -43,7 +43,7 @@ def test_own_tasks_own_model_own_loop(
 
     exec(compile(BLOCKS["own-tasks"]["text"], "own-tasks", "exec"), {})
     own = [command for command in _commands() if "mine.yaml" in command or "runs/own" in command]
-    assert len(own) == 3
+    assert len(own) == 4
     for command in own:
         app(command, standalone_mode=False)
     capsys.readouterr()
