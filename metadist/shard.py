@@ -27,7 +27,7 @@ from metadist.seeding import torch_seed
 from metadist.sources import Source
 from metadist.tasks import Context, Shard, Task
 
-NUM_SCALARS = 2  # the sum of unit gradients' inner products, and its pairs: see `agreement`
+NUM_SCALARS = 2  # see `_agreement_sums`
 
 
 @dataclass(frozen=True, slots=True)
