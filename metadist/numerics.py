@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import platform
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt
 
 
 def environment(threads: int = 1) -> dict[str, str]:
@@ -39,12 +42,27 @@ def pin(threads: int = 1) -> None:
 
     torch.set_num_threads(threads)
     torch._C._set_deterministic_algorithms(True, warn_only=False)  # the public call imports the compiler, too
+    torch._C._set_deterministic_fill_uninitialized_memory(False)  # nothing reads it; it costs 4 % of a shard
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.enable_flash_sdp(False)
     torch.backends.cuda.enable_mem_efficient_sdp(False)
     torch.backends.cuda.enable_math_sdp(True)
+    keep_freed_memory()
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed blocks of up to 32 MiB for the next shard, instead of returning them to the kernel.
+
+    Every intermediate result of a shard would otherwise be mapped and zeroed anew, page by page: a tenth of its
+    time, more when several workers share a machine. Resident memory stays at its peak. Elsewhere nothing happens.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MALLOC_MMAP_THRESHOLD, 1 << 25)  # the largest value that glibc takes
+        libc.mallopt(MALLOC_TRIM_THRESHOLD, 1 << 30)
 
 
 def pin_compiler() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from metadist.algorithms.interface import Adapted, MetaAlgorithm
 from metadist.algorithms.maml import maml
 from metadist.algorithms.protonet import protonet
@@ -32,23 +34,14 @@ def build_algorithm(config: AlgorithmConfig, model: Model, objective: Objective,
     """The configured algorithm as pure functions of one task of ``spec``'s shape."""
     if config.name == "protonet":
         return protonet(model, objective, ways=spec.outputs, normalisation=config.normalisation)
-    if config.name == "reptile":
-        if config.inner_steps == 0 or config.inner_lr == 0:
-            raise ConfigError("algorithm reptile needs inner_steps and inner_lr above zero, else it never moves")
-        return reptile(
-            model,
-            objective,
-            inner_steps=config.inner_steps,
-            inner_lr=config.inner_lr,
-            adapted_leaves=adapted_leaves(config, model),
-            normalisation=config.normalisation,
-        )
-    return maml(
+    if config.name == "reptile" and (config.inner_steps == 0 or config.inner_lr == 0):
+        raise ConfigError("algorithm reptile needs inner_steps and inner_lr above zero, else it never moves")
+    family = reptile if config.name == "reptile" else partial(maml, first_order=config.name == "fomaml")
+    return family(
         model,
         objective,
         inner_steps=config.inner_steps,
         inner_lr=config.inner_lr,
         adapted_leaves=adapted_leaves(config, model),
         normalisation=config.normalisation,
-        first_order=config.name == "fomaml",
     )

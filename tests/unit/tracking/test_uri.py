@@ -29,7 +29,7 @@ from metadist.tracking import TrackingUnavailable, TrackingUriRefused, check_rea
     ],
 )
 def test_resolve(config_uri: str | None, environ: dict[str, str], uri: str) -> None:
-    assert resolve_tracking_uri(config_uri, environ=environ, cwd=Path("/work")) == uri
+    assert resolve_tracking_uri(config_uri, environ=environ, cwd=Path("/runs")) == uri
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "/data/mlruns", "file:./mlruns", "file:///data", "sqlite:///"])
