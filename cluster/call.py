@@ -11,6 +11,9 @@ import ray
 from ray import ObjectRef
 
 from cluster.actor import Reply
+from cluster.deadlines import Deadlines
+from cluster.digest import same
+from cluster.errors import ResultsDiffer
 from cluster.group import Item, StepTiming, Vector
 from cluster.schedule import Assignment, Schedule
 from cluster.supervisor import Worker
@@ -31,14 +34,20 @@ class Sent:
 class Call:
     """State of one call. Holds the shared object alive until the call is closed."""
 
-    def __init__(self, version: int, shared: Vector, items: Sequence[Item], *, max_attempts: int) -> None:
+    def __init__(
+        self, version: int, shared: Vector, items: Sequence[Item], deadlines: Deadlines, *, max_attempts: int
+    ) -> None:
         self.version = version
         self.items = list(items)
+        self.max_attempts = max_attempts
         self.schedule = Schedule(len(self.items), max_attempts=max_attempts)
+        self._deadlines = deadlines
         self.refs: dict[ObjectRef[Any], Sent] = {}
         self._shared: Any = shared.copy() if shared.nbytes < _BY_VALUE_BYTES else ray.put(shared)
         self._results: dict[int, Any] = {}
+        self._copied: dict[int, tuple[str, Any]] = {}  # item with two copies -> worker and result of the first
         self._next = 0
+        self._since: dict[str, float] = {}  # worker -> when it could begin the oldest item that it has
         self._pings: dict[str, ObjectRef[Any]] = {}
         self._reasons: dict[int, list[str]] = {}
         self._worked: list[Interval] = []
@@ -50,23 +59,70 @@ class Call:
             self._pings[assignment.worker] = worker.actor.ping.remote()
         item = self.items[assignment.index]
         at = time.monotonic()
+        if self.schedule.running(assignment.worker)[0] == assignment:
+            self._since[assignment.worker] = at
         ref = worker.actor.run.remote(self.version, self._shared, item, assignment.index, assignment.attempt)
         self.refs[ref] = Sent(assignment, at)
 
     def take(self, ref: ObjectRef[Any]) -> Sent:
-        """Removes a reference that has been answered."""
-        return self.refs.pop(ref)
+        """Removes a reference that has been answered; its worker goes on to the next item."""
+        sent = self.refs.pop(ref)
+        self.restart_clock(sent.assignment.worker)
+        return sent
+
+    def restart_clock(self, worker: str) -> None:
+        """The oldest item of the worker has its whole time again."""
+        self._since[worker] = time.monotonic()
+
+    def late(self) -> list[tuple[Assignment, float]]:
+        """The items that their workers have had for longer than the limit, with the seconds."""
+        now = time.monotonic()
+        return [(head, now - since) for head, since, limit in self._heads() if now - since >= limit]
+
+    def patience(self) -> float | None:
+        """Seconds until an item can be late; None where nothing is under way."""
+        now = time.monotonic()
+        return min((max(0.0, since + limit - now) for _, since, limit in self._heads()), default=None)
+
+    def limit(self, assignment: Assignment) -> float:
+        """Seconds that the item may take."""
+        return self._deadlines.limit(self.items[assignment.index].kind)
+
+    def _heads(self) -> list[tuple[Assignment, float, float]]:
+        """Of each worker the item that it runs, since when, and its limit."""
+        running = ((worker, self.schedule.running(worker)) for worker in self._since)
+        return [(queue[0], self._since[worker], self.limit(queue[0])) for worker, queue in running if queue]
 
     def finish(self, sent: Sent, reply: Reply, worker: Worker | None) -> None:
-        """Keeps a result until its turn comes; a void one is dropped."""
-        if not self.schedule.finish(sent.assignment):
+        """Keeps a result until its turn comes; that of a second copy is compared with the first and dropped.
+
+        Raises:
+            ResultsDiffer: two workers gave different results for one item.
+        """
+        index = reply.index
+        first = self.schedule.finish(sent.assignment)
+        self._deadlines.observe(self.items[index].kind, reply.end - reply.start)
+        if not first:
+            self._compare(sent.assignment, reply.result)
             return
-        self._results[reply.index] = reply.result
+        self._results[index] = reply.result
+        if self.schedule.has_copy(index):
+            self._copied[index] = (sent.assignment.worker, reply.result)
         worked = (reply.start, reply.end)
         if worker is not None:
             worker.clock.observe(issued=sent.at, worked=worked, arrived=time.monotonic())
             worked = worker.clock.to_driver(worked)
         self._worked.append(worked)
+
+    def _compare(self, assignment: Assignment, result: Any) -> None:
+        before = self._copied.pop(assignment.index, None)
+        if before is not None and not same(before[1], result):
+            raise ResultsDiffer(
+                version=self.version,
+                index=assignment.index,
+                describe=self.items[assignment.index].describe(),
+                workers=(before[0], assignment.worker),
+            )
 
     def is_to_blame(self, worker: str) -> bool:
         """Whether a lost worker's running item is to be charged.
@@ -86,6 +142,7 @@ class Call:
     def forget(self, worker: str) -> None:
         """Drops the references to everything a lost worker had."""
         self.refs = {ref: sent for ref, sent in self.refs.items() if sent.assignment.worker != worker}
+        self._since.pop(worker, None)
 
     def note_loss(self, assignment: Assignment, reason: str) -> None:
         """Remembers why an item came back."""
@@ -112,6 +169,7 @@ class Call:
         """
         self.refs.clear()
         self._results.clear()
+        self._copied.clear()
         self._shared = None
         return StepTiming(
             wall_s=time.monotonic() - self._began,

@@ -7,24 +7,21 @@ over in item order. Whatever happens to the workers changes when a result comes,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
 import ray
 from ray import ObjectRef, cloudpickle
 
-from cluster.actor import Reply
-from cluster.call import Call, Sent
+from cluster import recovery
+from cluster.call import Call
 from cluster.connect import connect
-from cluster.errors import ContractViolation, ShardFailed, ShardPoisoned, WorkersLost
-from cluster.failure import Failure, type_name
-from cluster.faults import describe_fault, is_place_fault, is_worker_fault
+from cluster.deadlines import Deadlines
+from cluster.errors import ContractViolation
 from cluster.fold import OrderedFold
-from cluster.group import Event, Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
+from cluster.group import Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
 from cluster.options import RayOptions
-from cluster.schedule import Assignment, Setback
-from cluster.supervisor import Supervisor, Worker, pids
+from cluster.supervisor import Supervisor, pids
 
 
 class RayGroup:
@@ -50,6 +47,11 @@ class RayGroup:
         self._timing = StepTiming()
         self._call: Call | None = None
         self._closed = False
+        self._deadlines = Deadlines(
+            factor=self._options.deadline_factor,
+            least_s=self._options.deadline_min_s,
+            first_s=self._options.warmup_timeout_s,
+        )
         try:
             pickled: bytes = cloudpickle.dumps(factory)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a user's object raises when it is pickled
@@ -96,7 +98,7 @@ class RayGroup:
         check_call(shared, items)
         self._drop_call()
         self._supervisor.check_alive()
-        call = Call(version, shared, items, max_attempts=self._options.max_attempts)
+        call = Call(version, shared, items, self._deadlines, max_attempts=self._options.max_attempts)
         for worker in self._supervisor.ready:
             call.schedule.join(worker.id)
         self._call = call
@@ -161,103 +163,25 @@ class RayGroup:
 
     def _advance(self, call: Call) -> None:
         """Waits until something happens, then takes in everything that has."""
-        refs = [*call.refs, *self._supervisor.starting]
+        supervisor = self._supervisor
+        refs = [*call.refs, *supervisor.starting]
         faults: list[tuple[ObjectRef[Any], Exception]] = []
-        for ref in _wait(refs, self._supervisor.patience()):
+        for ref in _wait(refs, soonest(supervisor.patience(), call.patience())):
             if ref not in call.refs:
-                self._welcome(call, self._supervisor.greet(ref))
+                worker = supervisor.greet(ref)
+                if worker is not None:
+                    call.schedule.join(worker.id)
                 continue
             try:
                 reply = ray.get(ref)
             except Exception as error:  # sorted by type below; results that came are taken in before losses
                 faults.append((ref, error))
                 continue
-            self._accept(call, call.take(ref), reply)
+            recovery.accept(call, supervisor, call.take(ref), reply)
         for ref, fault in faults:
-            self._suffer(call, ref, fault)
-        self._supervisor.check_warmup()
-
-    def _welcome(self, call: Call, worker: Worker | None) -> None:
-        if worker is not None:
-            call.schedule.join(worker.id)
-
-    def _accept(self, call: Call, sent: Sent, reply: Reply) -> None:
-        assignment = sent.assignment
-        worker = self._supervisor.get(assignment.worker)
-        stamp = (reply.version, reply.index, reply.attempt)
-        if stamp != (call.version, assignment.index, assignment.attempt):
-            raise ContractViolation(
-                f"worker {assignment.worker} answered for version, item, attempt {stamp}; expected "
-                f"{(call.version, assignment.index, assignment.attempt)}"
-            )
-        failure = reply.result
-        if not isinstance(failure, Failure):
-            call.finish(sent, reply, worker)
-        elif failure.place:
-            self._settle(call, call.schedule.fail(assignment), f"{failure.error_type}: {failure.message}")
-        else:
-            raise self._shard_failed(call, assignment, failure) from failure.original()
-
-    def _suffer(self, call: Call, ref: ObjectRef[Any], error: Exception) -> None:
-        """Ray raised instead of answering."""
-        if ref not in call.refs:  # its worker was lost a moment ago, with all that it had
-            return
-        assignment = call.refs[ref].assignment
-        if not is_place_fault(error):  # for instance a result that does not pickle
-            failure = Failure(
-                place=False,
-                error_type=type_name(type(getattr(error, "cause", None) or error)),
-                message=str(error).strip().rpartition("\n")[2],
-                remote_traceback=str(error),
-            )
-            raise self._shard_failed(call, assignment, failure) from error
-        reason = describe_fault(error)
-        if is_worker_fault(error):
-            charge = call.is_to_blame(assignment.worker)
-            call.forget(assignment.worker)
-            setback = call.schedule.lose(assignment.worker, charge=charge)
-            self._settle(call, setback, reason, lost=assignment.worker)
-        else:
-            call.take(ref)
-            self._settle(call, call.schedule.fail(assignment), reason)
-
-    def _settle(self, call: Call, setback: Setback, reason: str, *, lost: str | None = None) -> None:
-        """Tells of what goes back, replaces a lost worker, and gives up on a poisoned item."""
-        for back in setback.returned:
-            call.note_loss(back, reason)
-        for index in setback.poisoned:
-            if lost is not None:
-                with suppress(WorkersLost):  # the poisoned item is the better answer to why
-                    self._supervisor.lose(lost, reason, version=call.version)
-            raise ShardPoisoned(
-                version=call.version,
-                index=index,
-                describe=call.items[index].describe(),
-                attempts=self._options.max_attempts,
-                reasons=call.reasons(index),
-            )
-        for back in setback.returned:
-            detail = {
-                "version": call.version,
-                "index": back.index,
-                "attempt": back.attempt + 1,
-                "worker": back.worker,
-                "reason": reason,
-            }
-            self._on_event(Event(kind="shard_reissued", detail=detail))
-        if lost is not None:
-            self._supervisor.lose(lost, reason, version=call.version)
-
-    def _shard_failed(self, call: Call, assignment: Assignment, failure: Failure) -> ShardFailed:
-        return ShardFailed(
-            version=call.version,
-            index=assignment.index,
-            describe=call.items[assignment.index].describe(),
-            error_type=failure.error_type,
-            message=failure.message,
-            remote_traceback=failure.remote_traceback,
-            worker=assignment.worker,
-        )
+            recovery.suffer(call, supervisor, ref, fault)
+        recovery.hurry(call, supervisor)
+        supervisor.check_warmup()
 
     def _drop_call(self) -> None:
         if self._call is not None:
@@ -267,6 +191,11 @@ class RayGroup:
     def _check_open(self) -> None:
         if self._closed:
             raise ContractViolation("the group is closed")
+
+
+def soonest(*times: float | None) -> float | None:
+    """The shortest of the waits; None waits for ever."""
+    return min((time for time in times if time is not None), default=None)
 
 
 def _wait(refs: list[ObjectRef[Any]], timeout: float | None) -> list[ObjectRef[Any]]:

@@ -7,6 +7,7 @@
     ├── ContractViolation       a caller or a work function broke the contract (also a ValueError)
     ├── ShardFailed             the work function raised: a function failure, raised at once
     ├── ShardPoisoned           one item lost its place too often: place failures, attempts used up
+    ├── ResultsDiffer           two workers gave different results for one item: a machine computes wrong
     └── WorkersLost             too few workers are left and the restart budget is used up
 
 ``PlaceFailure`` stands apart: a work function raises it to say that *this place* cannot do the work
@@ -136,6 +137,21 @@ class ShardPoisoned(ClusterError):
         self.describe = describe
         self.attempts = attempts
         self.reasons = reasons
+
+
+class ResultsDiffer(ClusterError):
+    """Two workers computed one item and did not agree to the bit."""
+
+    def __init__(self, *, version: int, index: int, describe: str, workers: tuple[str, str]) -> None:
+        super().__init__(
+            f"version {version}, item {index} ({describe}) gave different bits on workers {workers[0]} and "
+            f"{workers[1]}. Either their processors or libraries differ, or one of them computes wrong: run on "
+            f"machines of one kind, and test the memory of these two."
+        )
+        self.version = version
+        self.index = index
+        self.describe = describe
+        self.workers = workers
 
 
 class WorkersLost(ClusterError):

@@ -84,7 +84,7 @@ class Event:
         worker_lost: worker, slot, pid, version (None outside a call), reason
         worker_not_replaced: worker, slot, reason (the restart budget is used up)
         workers_missing: ready, asked, has (warm-up is over, fewer than asked but enough are ready)
-        shard_reissued: version, index, attempt (the new one, from 2), worker (which lost it), reason
+        shard_reissued: version, index, attempt (the new one, from 2), worker (which lost it, or is late), reason
     """
 
     kind: str

@@ -21,6 +21,9 @@ class RayOptions:
         max_restarts: workers re-created within ``restart_window_s``. None: four for each worker, at least 8.
         restart_window_s: length of that window, seconds.
         warmup_timeout_s: time from a worker's creation to its being ready, seconds.
+        deadline_factor: an item is late after this multiple of the median of its kind: another worker tries
+            it, too; a worker that is late a second time without an answer between is replaced.
+        deadline_min_s: no item is late sooner, seconds.
         min_workers: how many must be ready when the warm-up time is over, and be left when the restart
             budget is used up. None: all of them at first, one later.
         env_vars: environment of the worker processes, set before they import anything.
@@ -35,6 +38,8 @@ class RayOptions:
     max_restarts: int | None = None
     restart_window_s: float = 600.0
     warmup_timeout_s: float = 300.0
+    deadline_factor: float = 10.0
+    deadline_min_s: float = 30.0
     min_workers: int | None = None
     env_vars: Mapping[str, str] = field(default_factory=dict)
     object_store_memory: int | None = None
@@ -46,7 +51,7 @@ class RayOptions:
         for name in ("cpus_per_worker", "gpus_per_worker"):
             if getattr(self, name) < 0:
                 raise ContractViolation(f"{name} must not be negative; got {getattr(self, name)}")
-        for name in ("restart_window_s", "warmup_timeout_s"):
+        for name in ("restart_window_s", "warmup_timeout_s", "deadline_factor", "deadline_min_s"):
             if getattr(self, name) <= 0:
                 raise ContractViolation(f"{name} must be positive; got {getattr(self, name)}")
         if self.max_restarts is not None and self.max_restarts < 0:

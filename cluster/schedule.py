@@ -6,6 +6,8 @@ with the fewest items in flight, at most ``in_flight`` each (the second hides th
 A worker runs its items in the order of issue. When it is lost, the oldest one was running and is *charged*
 with the loss; those queued behind it go back without a charge. An item with ``max_attempts`` charges is
 poisoned. Its last attempt runs alone on a worker, so that nothing else can be the reason.
+
+An item that is late gets a second copy on another worker. The first result counts; the other copy is void.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """What a loss did: assignments that are void (their items are pending again), and poisoned items."""
+    """What a loss did: items that came back (void assignments without another copy), and poisoned items."""
 
     returned: tuple[Assignment, ...] = ()
     poisoned: tuple[int, ...] = ()
@@ -56,6 +58,7 @@ class Schedule:
         self._charges = [0] * num_items
         self._tried: dict[int, set[str]] = {}  # only for items that came back
         self._queues: dict[str, list[Assignment]] = {}  # worker -> running, then queued
+        self._done = [False] * num_items
         self._unfinished = num_items
 
     @property
@@ -80,7 +83,13 @@ class Schedule:
     def issue(self) -> list[Assignment]:
         """Everything that can be issued now."""
         issued: list[Assignment] = []
-        while self._pending and (worker := self._choose(self._pending[0])) is not None:
+        while self._pending:
+            if self._done[self._pending[0]]:  # it came after all
+                heapq.heappop(self._pending)
+                continue
+            worker = self._choose(self._pending[0])
+            if worker is None:
+                break
             index = heapq.heappop(self._pending)
             self._attempts[index] += 1
             assignment = Assignment(index, self._attempts[index], worker)
@@ -89,19 +98,29 @@ class Schedule:
         return issued
 
     def finish(self, assignment: Assignment) -> bool:
-        """A result came. False if the assignment is void (its worker was lost, or it was finished before)."""
+        """A result came. False if it is void: its worker was lost, or another copy was faster."""
         queue = self._queues.get(assignment.worker, [])
         if assignment not in queue:
             return False
         queue.remove(assignment)
+        if self._done[assignment.index]:
+            return False
+        self._done[assignment.index] = True
         self._unfinished -= 1
+        return True
+
+    def copy(self, assignment: Assignment) -> bool:
+        """The assignment is late: have another worker try its item, too. False if one does, or waits to."""
+        index = assignment.index
+        if self._done[index] or index in self._pending or len(self._holders(index)) != 1:
+            return False
+        self._tried.setdefault(index, set()).add(assignment.worker)
+        heapq.heappush(self._pending, index)
         return True
 
     def lose(self, worker: str, *, charge: bool = True) -> Setback:
         """A worker is gone. With ``charge`` the item it was running is held responsible."""
-        queue = self._queues.pop(worker, [])
-        poisoned = [a.index for n, a in enumerate(queue) if self._give_back(a, charge=charge and n == 0)]
-        return Setback(tuple(queue), tuple(poisoned))
+        return self._give_back(self._queues.pop(worker, []), charge=charge)
 
     def fail(self, assignment: Assignment) -> Setback:
         """One item failed for its place while the worker lives. Charged."""
@@ -109,18 +128,34 @@ class Schedule:
         if assignment not in queue:
             return Setback()
         queue.remove(assignment)
-        poisoned = self._give_back(assignment, charge=True)
-        return Setback((assignment,), (assignment.index,) if poisoned else ())
+        return self._give_back([assignment], charge=True)
 
-    def _give_back(self, assignment: Assignment, *, charge: bool) -> bool:
-        """Makes an item pending again, or says that it is poisoned."""
-        index = assignment.index
-        self._tried.setdefault(index, set()).add(assignment.worker)
-        self._charges[index] += charge
-        if self._charges[index] >= self._max_attempts:
-            return True
-        heapq.heappush(self._pending, index)
-        return False
+    def _give_back(self, queue: list[Assignment], *, charge: bool) -> Setback:
+        """Makes the items of void assignments pending again, but for those that need it not; the first is charged."""
+        returned: list[Assignment] = []
+        poisoned: list[int] = []
+        for position, assignment in enumerate(queue):
+            index = assignment.index
+            if self._done[index]:
+                continue
+            self._tried.setdefault(index, set()).add(assignment.worker)
+            self._charges[index] += charge and position == 0
+            if self._charges[index] >= self._max_attempts:
+                poisoned.append(index)
+            elif index in self._pending or self._holders(index):
+                continue  # another copy is under way
+            else:
+                heapq.heappush(self._pending, index)
+            returned.append(assignment)
+        return Setback(tuple(returned), tuple(poisoned))
+
+    def has_copy(self, index: int) -> bool:
+        """Whether a worker has the item still."""
+        return bool(self._holders(index))
+
+    def _holders(self, index: int) -> list[str]:
+        """The workers that have a copy of the item."""
+        return [worker for worker, queue in self._queues.items() if any(a.index == index for a in queue)]
 
     def _choose(self, index: int) -> str | None:
         """The worker for an item: one that has not tried it, then the least loaded, then the first to join.
@@ -135,6 +170,8 @@ class Schedule:
         for worker, queue in self._queues.items():
             if len(queue) >= (1 if alone else self._in_flight) or self._is_reserved(queue):
                 continue
+            if any(a.index == index for a in queue):
+                continue  # two copies on one worker are no help
             rank = (worker in tried, len(queue))
             if best is None or rank < best:
                 best, chosen = rank, worker

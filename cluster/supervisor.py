@@ -53,6 +53,7 @@ class Worker:
     created: float
     started: Started | None = None
     clock: ClockOffset = field(default_factory=ClockOffset)
+    misses: int = 0  # limits that it let pass since its last answer
 
 
 class Supervisor:
@@ -112,7 +113,7 @@ class Supervisor:
             return None
         worker.started = answer
         self._warm = self._warm or len(self.ready) == self._options.num_workers
-        self._tell(
+        self.tell(
             "worker_started",
             worker=worker.id,
             slot=worker.slot,
@@ -135,11 +136,11 @@ class Supervisor:
         self._last_reason = reason
         _kill(worker)
         pid = worker.started.pid if worker.started else None
-        self._tell("worker_lost", worker=worker.id, slot=worker.slot, pid=pid, version=version, reason=reason)
+        self.tell("worker_lost", worker=worker.id, slot=worker.slot, pid=pid, version=version, reason=reason)
         if self._budget.spend(time.monotonic()):
             self._create(worker.slot)
             return
-        self._tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
+        self.tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
         self.check_alive()
 
     def check_alive(self) -> None:
@@ -180,7 +181,7 @@ class Supervisor:
                 has=has,
             )
         self._warm = True
-        self._tell("workers_missing", ready=ready, asked=options.describe(), has=has)
+        self.tell("workers_missing", ready=ready, asked=options.describe(), has=has)
 
     def close(self) -> None:
         """Kills every worker."""
@@ -222,7 +223,8 @@ class Supervisor:
         )
         raise error from failure.original()
 
-    def _tell(self, kind: str, **detail: Any) -> None:
+    def tell(self, kind: str, **detail: Any) -> None:
+        """Tell whoever keeps the journal."""
         self._on_event(Event(kind=kind, detail=detail))
 
 

@@ -140,7 +140,10 @@ class ClusterConfig(Section):
     max_attempts: PositiveInt = 3
     max_restarts: int = Field(10, ge=0, description="replaced workers allowed within restart_window_s")
     restart_window_s: float = Field(300, gt=0)
+    min_workers: PositiveInt = Field(1, description="go on with so many, where the others are late or lost")
     warmup_timeout_s: float = Field(600, gt=0)
+    deadline_factor: float = Field(10, gt=0, description="a shard is late after this multiple of the median")
+    deadline_min_s: float = Field(30, gt=0, description="no shard is late sooner")
 
 
 class EvaluationConfig(Section):

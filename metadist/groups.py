@@ -78,5 +78,8 @@ def _options(config: RunConfig, num_workers: int, gpus_per_worker: float = 0.0) 
         max_restarts=settings.max_restarts,
         restart_window_s=settings.restart_window_s,
         warmup_timeout_s=settings.warmup_timeout_s,
+        deadline_factor=settings.deadline_factor,
+        deadline_min_s=settings.deadline_min_s,
+        min_workers=min(settings.min_workers, num_workers),
         env_vars=numerics.environment(config.engine.threads),
     )

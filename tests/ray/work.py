@@ -150,3 +150,52 @@ def context_factory() -> WorkFunction:
         return at_start, worker_context(), environment, shared.flags.writeable
 
     return work
+
+
+@dataclass(frozen=True)
+class LiarFactory:
+    """The first run of item 0 waits for the second one, then gives other numbers."""
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function; the pipe ``go`` lies in the items' folder."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Partial:
+            if item.index != 0:
+                return numbers(version, shared, item)
+            if mark(item.folder, "first"):
+                (Path(item.folder) / "go").read_text()  # until the second run writes
+                return numbers(version + 1, shared, item)
+            (Path(item.folder) / "go").write_text("now")
+            return numbers(version, shared, item)
+
+        return work
+
+
+@dataclass(frozen=True)
+class SlowStartFactory:
+    """The work function takes ``seconds`` to build, as a compilation does."""
+
+    seconds: float
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+        threading.Event().wait(self.seconds)
+        return numbers
+
+
+@dataclass(frozen=True)
+class StopFactory:
+    """Item ``index`` stops its own process with SIGSTOP, at most ``times`` times a call."""
+
+    index: int
+    times: int = 1
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Partial:
+            if item.index == self.index and any(mark(item.folder, f"{version}-{n}") for n in range(self.times)):
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return numbers(version, shared, item)
+
+        return work

@@ -13,6 +13,7 @@ from cluster import (
     ContractViolation,
     GroupStartTimeout,
     PlaceFailure,
+    ResultsDiffer,
     ShardFailed,
     ShardPoisoned,
     WorkersLost,
@@ -38,6 +39,7 @@ ERRORS: list[Exception] = [
         worker="w1",
     ),
     ShardPoisoned(version=1, index=2, describe="tasks 8..11", attempts=3, reasons=("w0, x", "w1, y")),
+    ResultsDiffer(version=1, index=2, describe="tasks 8..11", workers=("w0", "w1")),
     WorkersLost(alive=0, needed=1, restarts=8, window_s=600.0, last_reason="OutOfMemoryError"),
 ]
 

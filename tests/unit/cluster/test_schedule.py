@@ -169,3 +169,68 @@ def test_only_an_item_that_kills_is_ever_poisoned(data: st.DataObject, culprit: 
         workers[workers.index(worker)] = f"{worker}+"
         schedule.join(f"{worker}+")
     pytest.fail("the culprit got through")
+
+
+def test_a_late_item_is_copied_to_another_worker_and_the_first_result_counts() -> None:
+    schedule = joined(2, "ab")
+    first, second = schedule.issue()
+    assert schedule.copy(first) is True
+    assert schedule.copy(first) is False, "one copy waits already"
+    (copied,) = schedule.issue()
+    assert copied == Assignment(index=0, attempt=2, worker="b")
+    assert schedule.copy(first) is False, "one copy runs already"
+    assert schedule.finish(copied) is True
+    assert schedule.finish(second) is True and schedule.done
+    assert schedule.finish(first) is False
+    assert schedule.copy(first) is False, "it is done"
+
+
+def test_a_copy_never_goes_to_the_worker_that_is_late() -> None:
+    schedule = joined(1, "a")
+    (only,) = schedule.issue()
+    assert schedule.copy(only) and schedule.issue() == []
+    schedule.join("b")
+    assert placed(schedule.issue()) == [(0, "b")]
+
+
+def test_a_copy_that_was_not_needed_is_forgotten() -> None:
+    schedule = joined(2, "a")
+    first, _ = schedule.issue()
+    schedule.copy(first)
+    schedule.finish(first)
+    schedule.join("b")
+    assert schedule.issue() == []
+
+
+def test_a_lost_worker_gives_back_only_what_nobody_else_has() -> None:
+    """Item 0 runs on b as well, so it is charged but not issued a third time."""
+    schedule = joined(4, "ab", max_attempts=3)
+    issued = schedule.issue()  # 0, 2 on a; 1, 3 on b
+    schedule.copy(issued[0])
+    schedule.finish(issued[1])
+    assert placed(schedule.issue()) == [(0, "b")]
+    assert [a.index for a in schedule.lose("a").returned] == [2]
+    assert [a.index for a in schedule.lose("b").returned] == [3, 0]
+
+
+@given(st.data())
+def test_every_item_is_finished_once_whatever_is_late_or_lost(data: st.DataObject) -> None:
+    """Random copies, losses and results: the schedule always ends, each item counted once."""
+    num_items = data.draw(st.integers(1, 8))
+    schedule = joined(num_items, "abc", max_attempts=1000)
+    names, counted = iter(range(10_000)), [0] * num_items
+    for _ in range(2000):
+        schedule.issue()
+        if schedule.done:
+            break
+        running = [a for w in list(schedule._queues) for a in schedule.running(w)[:1]]
+        action = data.draw(st.sampled_from(["finish", "finish", "copy", "lose"]))
+        chosen = data.draw(st.sampled_from(running))
+        if action == "finish":
+            counted[chosen.index] += schedule.finish(chosen)
+        elif action == "copy":
+            schedule.copy(chosen)
+        else:
+            schedule.lose(chosen.worker)
+            schedule.join(f"new{next(names)}")
+    assert schedule.done and counted == [1] * num_items

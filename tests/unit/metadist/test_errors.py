@@ -41,7 +41,8 @@ def sample(annotation: Any, name: str) -> Any:
     """A value of an annotated type that is not its default."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (tuple, list):
-        return origin([sample(arguments[0], name)])
+        kinds = arguments if origin is tuple and arguments[-1] is not Ellipsis else arguments[:1]
+        return origin([sample(kind, name) for kind in kinds])
     if (arguments and type(None) in arguments) or origin is Union:
         return sample(next(kind for kind in arguments if kind is not type(None)), name)
     values: dict[Any, Any] = {int: 7, float: 1.5, str: f"some {name}", bool: True, Path: Path("/some/path")}

@@ -1,0 +1,82 @@
+"""Workers that hang: another one does their item, they are replaced, and no bit changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster import Event, LocalGroup, RayGroup, RayOptions, ResultsDiffer, ShardPoisoned
+from tests.ray.work import LiarFactory, SlowStartFactory, StopFactory, number_factory, pieces
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
+
+SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)
+
+
+def options(num_workers: int, **other: float) -> RayOptions:
+    return RayOptions(num_workers=num_workers, deadline_factor=20, deadline_min_s=1.0, warmup_timeout_s=60.0, **other)  # type: ignore[arg-type]
+
+
+def expected_bits(version: int, count: int) -> bytes:
+    return LocalGroup(number_factory).reduce(version, SHARED, pieces(count)).vector.tobytes()
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events]
+
+
+def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
+    """The first miss costs a copy; the second one, in a later call, the worker."""
+    events: list[Event] = []
+    with RayGroup(StopFactory(2), options(2), events.append) as group:
+        group.wait_ready()
+        found = group.reduce(5, SHARED, pieces(8, tmp_path))
+        assert found.vector.tobytes() == expected_bits(5, 8)
+        late = next(event.detail for event in events if event.kind == "shard_reissued")
+        assert late["index"] == 2 and late["version"] == 5 and late["attempt"] == 2
+        assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
+        assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
+        lost = next(event.detail for event in events if event.kind == "worker_lost")
+        assert lost["worker"] == late["worker"] and "no answer for" in lost["reason"]
+        group.wait_ready(2)
+        assert late["worker"] not in group.worker_pids()
+        assert group.reduce(7, SHARED, pieces(8)).vector.tobytes() == expected_bits(7, 8)
+
+
+def test_the_only_worker_is_replaced(tmp_path: Path) -> None:
+    events: list[Event] = []
+    with RayGroup(StopFactory(1), options(1), events.append) as group:
+        found = group.reduce(5, SHARED, pieces(4, tmp_path))
+    assert found.vector.tobytes() == expected_bits(5, 4)
+    assert kinds(events).count("worker_lost") == 1
+    reissued = [event.detail for event in events if event.kind == "shard_reissued"]
+    assert [detail["index"] for detail in reissued] == [1, 2], "the item that hung, then the one behind it"
+    assert all("no answer for" in detail["reason"] for detail in reissued)
+
+
+def test_an_item_that_always_hangs_is_poisoned(tmp_path: Path) -> None:
+    with (
+        RayGroup(StopFactory(1, times=99), options(2, max_attempts=2)) as group,
+        pytest.raises(ShardPoisoned, match=r"piece 1 of train.*no answer for"),
+    ):
+        group.reduce(5, SHARED, pieces(4, tmp_path))
+
+
+def test_a_slow_start_is_not_late(tmp_path: Path) -> None:
+    """Three limits pass while the workers are built; nothing is under way meanwhile."""
+    events: list[Event] = []
+    with RayGroup(SlowStartFactory(3.0), options(2), events.append) as group:
+        assert group.reduce(5, SHARED, pieces(4)).vector.tobytes() == expected_bits(5, 4)
+    assert "shard_reissued" not in kinds(events) and "worker_lost" not in kinds(events)
+
+
+def test_copies_that_differ_stop_the_run(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    with (
+        RayGroup(LiarFactory(), options(2)) as group,
+        pytest.raises(ResultsDiffer, match=r"item 0 \(piece 0 of train\) gave different bits on workers"),
+    ):
+        group.reduce(5, SHARED, pieces(3, tmp_path))
