@@ -164,6 +164,7 @@ class CheckpointConfig(Section):
 
     every_steps: PositiveInt = 100
     keep: PositiveInt = 3
+    lease_s: float = Field(60, gt=0, description="another driver may take over from one that is silent for longer")
 
 
 class TrackingConfig(Section):

@@ -8,6 +8,7 @@ MetadistError
 +-- NonFiniteGradient   65   a task gave NaN or infinity; nothing was updated
 +-- ServiceAway         69   a cluster or a registry does not answer
 +-- RunFolderBusy       75   another driver owns the run folder; run again
++-- OwnershipLost       75   another driver took the run folder over; it goes on
 +-- TrackingIncomplete  76   the work is done, its tracking is not
 +-- ConfigError         78   the configuration cannot be carried out
 |   +-- ModelError      78   the model cannot be meta-trained as asked
@@ -85,6 +86,12 @@ class ServiceAway(MetadistError):
 
 class RunFolderBusy(MetadistError):
     """Another living driver owns the run folder."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class OwnershipLost(MetadistError):
+    """Another driver took the run folder over while this one did not answer."""
 
     exit_code = EXIT_INTERRUPTED
 

@@ -22,6 +22,7 @@ from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
 from metadist.interruption import watched
 from metadist.outer import Outer
+from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.plan_line import plan_line
@@ -69,12 +70,12 @@ def train(
     config = recipe if isinstance(recipe, RunConfig) else load_config(recipe, set)
     folder = Path(run_dir or default_run_dir(recipe)).absolute()
     heard = observer or Observer()
-    with run_folder.owned(folder):
-        return _train_owned(config, folder, resume, accept_numerics, heard)
+    with owned(folder, config.checkpoint.lease_s) as owner:
+        return _train_owned(config, owner, resume, accept_numerics, heard)
 
 
-def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, observer: Observer) -> Run:
-    begun = time.perf_counter()
+def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, observer: Observer) -> Run:
+    begun, folder = time.perf_counter(), owner.run_dir
     resuming = resume and run_folder.is_used(folder)
     if not resuming:
         run_folder.refuse_used(folder, config)
@@ -100,7 +101,7 @@ def _train_owned(config: RunConfig, folder: Path, resume: bool, accept: bool, ob
             mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
             try:
                 mirror.start()
-                outcome = _run(parts, place, journal, folder, location, saved, observer)
+                outcome = _run(parts, place, journal, owner, location, saved, observer)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException:
                 journal.status("FAILED")
@@ -115,7 +116,7 @@ def _run(
     parts: Assembly,
     place: Place,
     journal: Journal,
-    folder: Path,
+    owner: Owner,
     location: str | None,
     saved: Checkpoint | None,
     observer: Observer,
@@ -125,10 +126,11 @@ def _run(
     def on_event(event: Event) -> None:
         journal.event(event.kind, **dict(event.detail))
 
+    folder = owner.run_dir
     outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
     factory = factory_of(parts, location, place.device, folder)
     with watched() as interruption, open_group(parts.config, place, factory, on_event) as group:
-        trainer = Trainer(parts, group, outer, journal, folder, observer)
+        trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
         start = trainer.restore(saved) if saved else 0
         outcome = trainer.run(start, interruption)
     for picture in draw(folder):

@@ -1,53 +1,27 @@
-"""The run folder: who owns it, what it was made from, and whether a resume may continue it.
+"""The run folder: what it was made from, and whether a resume may continue it.
 
 ```
 RUN/resolved.yaml       the resolved configuration        RUN/journal.jsonl   everything that happened
     fingerprint.json    what the numbers depend on            checkpoints/    whole or invisible
-    owner.json          the driver at work                    evaluation/     reports with per-task scores
+    owner.json          the driver at work (`ownership`)      evaluation/     reports with per-task scores
 ```
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metadist import numerics
 from metadist.config import RunConfig
-from metadist.errors import ConfigError, DataError, FingerprintMismatch, RunFolderBusy
+from metadist.errors import ConfigError, DataError, FingerprintMismatch
 from metadist.settings import dump, load_config, numbers_of
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"
-OWNER = "owner.json"
-
-
-@contextmanager
-def owned(run_dir: Path) -> Iterator[None]:
-    """Hold the folder for as long as the block lasts; the kernel lets go when the process dies, however it dies.
-
-    Raises:
-        RunFolderBusy: a living driver holds it.
-    """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / OWNER).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise RunFolderBusy(
-                f"{run_dir} is in use by a living driver {_who(file.read())}; wait, or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-        file.flush()
-        yield
 
 
 def is_used(run_dir: Path) -> bool:
@@ -115,11 +89,3 @@ def refuse_used(run_dir: Path, config: RunConfig) -> None:
     which = f"by another configuration ({'; '.join(changed)})" if changed else "by this configuration"
     cure = "choose another --run-dir" if changed else "--resume continues it, another --run-dir starts afresh"
     raise ConfigError(f"{run_dir} is already used {which}; {cure}")
-
-
-def _who(text: str) -> str:
-    try:
-        owner = json.loads(text)
-        return f"(pid {owner['pid']} on {owner['host']})"
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -17,6 +17,7 @@ from metadist.errors import CheckpointDamaged, ConfigError, RunFolderBusy
 from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
 from metadist.groups import open_group, place_of
+from metadist.ownership import owned
 from metadist.parameters import MetaParams
 from metadist.sources import build_source
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
@@ -133,7 +134,7 @@ def evaluate_run(
 def _tell(run: Run, report: Report, path: Path, on_message: Callable[[str], None]) -> None:
     """Journal a report and mirror it; while a driver is at work there, the report stays a file of the folder."""
     try:
-        with run_folder.owned(run.run_dir), Journal(run.run_dir) as journal:
+        with owned(run.run_dir), Journal(run.run_dir) as journal:
             journal.metrics(report.step, report.metrics(report.split))
             journal.artifact(path, folder=f"evaluation/{path.parent.name}", step=report.step)
             settings = run.config.tracking

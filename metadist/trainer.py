@@ -79,6 +79,8 @@ class Trainer:
         outer: The parameters and their optimizer.
         journal: The truth about the run.
         run_dir: Where checkpoints and reports go.
+        observer: Hears of it all.
+        check_owner: Raises where another driver has taken the folder over; asked before anything is published.
     """
 
     parts: Assembly
@@ -87,6 +89,7 @@ class Trainer:
     journal: Journal
     run_dir: Path
     observer: Observer = field(default_factory=Observer)
+    check_owner: Callable[[], None] = lambda: None
     best: Best | None = None
     clock: Clock = field(default_factory=Clock)
     _warned: set[str] = field(default_factory=set)
@@ -96,7 +99,8 @@ class Trainer:
         config = self.parts.config
         system, metrics, step = SystemMetrics(), dict[str, float](), start
         while step < config.outer.num_steps and interruption.exit_code is None:
-            metrics = self.step(step)
+            metrics = self._step_or_save(step)
+            self.check_owner()
             step += 1
             self.journal.metrics(step, {**metrics, **(system.sample() or {})})
             self.observer.on_step(step, metrics)
@@ -108,6 +112,15 @@ class Trainer:
         if interruption.exit_code is not None and step not in checkpoint.steps(self.run_dir):
             self.save(step)
         return Outcome(step, self.outer.params, metrics, self.best, self.clock, interruption.exit_code)
+
+    def _step_or_save(self, step: int) -> dict[str, float]:
+        """A step; where it raises, what was reached before it is made whole on disk."""
+        try:
+            return self.step(step)
+        except Exception:
+            if step and step not in checkpoint.steps(self.run_dir):
+                self.save(step)
+            raise
 
     def step(self, step: int) -> dict[str, float]:
         """One outer step; nothing has changed when it raises."""
@@ -162,6 +175,7 @@ class Trainer:
             layout=[[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             best=self.best,
         )
+        self.check_owner()
         checkpoint.save_checkpoint(self.run_dir, state, flat, layout, self.outer.tensors())
         best_step = self.best.step if self.best else None
         checkpoint.prune(self.run_dir, keep=config.checkpoint.keep, best_step=best_step)

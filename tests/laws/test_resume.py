@@ -8,7 +8,9 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,12 @@ import torch
 
 import metadist
 from metadist import Observer, checkpoint
-from metadist.errors import FingerprintMismatch
+from metadist.errors import FingerprintMismatch, RunFolderBusy
 from tests.support.quick import SMALL_RUN, happened, timeless, train_quickly
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
+Driver = subprocess.Popen[bytes]
 
 OUTERS: dict[str, dict[str, Any]] = {
     "adam": {},
@@ -36,8 +39,11 @@ OUTERS: dict[str, dict[str, Any]] = {
 }
 
 
-def killed_after(step: int, settings: Mapping[str, Any], run_dir: Path, folder: Path) -> None:
-    """Train in another process and kill it with SIGKILL once ``step`` steps are done."""
+@contextmanager
+def paused_after(
+    step: int, settings: Mapping[str, Any], run_dir: Path, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Train in another process, which is there, its heart beating, once ``step`` steps are done."""
     pipe = folder / "pipe"
     os.mkfifo(pipe)
     command = [sys.executable, "-m", "tests.support.driver", json.dumps(settings), str(run_dir), str(step), str(pipe)]
@@ -46,10 +52,18 @@ def killed_after(step: int, settings: Mapping[str, Any], run_dir: Path, folder: 
         reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         try:
             _await(reader, process)
+            yield process
         finally:
             os.close(reader)
             process.kill()
             process.wait()
+
+
+def killed_after(step: int, settings: Mapping[str, Any], run_dir: Path, folder: Path) -> None:
+    """Train in another process and kill it with SIGKILL once ``step`` steps are done."""
+    with paused_after(step, settings, run_dir, folder) as process:
+        process.kill()
+        process.wait()
     assert process.returncode == -signal.SIGKILL
 
 
@@ -87,6 +101,36 @@ def test_a_killed_driver_does_not_change_a_bit(name: str, tmp_path: Path) -> Non
     same_checkpoint(resumed, whole, 10)
     assert timeless(resumed.run_dir) == timeless(whole.run_dir)
     assert happened(resumed.run_dir, "resumed") == [{"step": 5, "name": "resumed"}]
+
+
+def test_a_hung_driver_loses_the_folder_and_writes_nothing_more(tmp_path: Path) -> None:
+    """The first stops (SIGSTOP) after step 8; a second takes over after the lease; then the first wakes up."""
+    settings = {"checkpoint.lease_s": 1.5}
+    whole = train_quickly(SMALL_RUN, {}, tmp_path / "whole")
+    with paused_after(8, settings, tmp_path / "shared", tmp_path) as first:
+        with pytest.raises(RunFolderBusy, match=f"pid {first.pid} on"):
+            train_quickly(SMALL_RUN, settings, tmp_path / "shared", resume=True)
+        first.send_signal(signal.SIGSTOP)
+        second = train_when_free(settings, tmp_path / "shared")
+        before = contents(tmp_path / "shared")
+        first.send_signal(signal.SIGCONT)
+        assert first.wait(LIMIT_S) == 75
+    assert contents(tmp_path / "shared") == before
+    assert second.summary["params_sha256"] == whole.summary["params_sha256"]
+    assert timeless(second.run_dir) == timeless(whole.run_dir)
+
+
+def train_when_free(settings: Mapping[str, Any], run_dir: Path) -> metadist.Run:
+    for _ in range(LIMIT_S * 10):
+        try:
+            return train_quickly(SMALL_RUN, settings, run_dir, resume=True)
+        except RunFolderBusy:
+            threading.Event().wait(0.1)
+    raise AssertionError("the lease never ended")
+
+
+def contents(run_dir: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(run_dir.rglob("*")) if path.is_file()}
 
 
 class Stop(Exception):

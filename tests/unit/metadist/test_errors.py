@@ -99,6 +99,7 @@ def test_exit_codes() -> None:
         "NonFiniteGradient": 65,
         "ServiceAway": 69,
         "RunFolderBusy": 75,
+        "OwnershipLost": 75,
         "TrackingIncomplete": 76,
         "ConfigError": 78,
         "ModelError": 78,

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from metadist import load_config, run_folder
-from metadist.errors import ConfigError, DataError, FingerprintMismatch, RunFolderBusy
+from metadist.errors import ConfigError, DataError, FingerprintMismatch
 from tests.support.quick import SMALL_RUN
 
 RECORD = {"torch_version": "2", "threads": 1}
@@ -20,36 +16,6 @@ RECORD = {"torch_version": "2", "threads": 1}
 def begun(folder: Path) -> Path:
     run_folder.begin(folder, load_config(SMALL_RUN), RECORD, "data-hash", {"location": None})
     return folder
-
-
-def test_a_folder_has_one_owner(tmp_path: Path) -> None:
-    with run_folder.owned(tmp_path / "new"):
-        with pytest.raises(RunFolderBusy, match=rf"pid {os.getpid()} on"), run_folder.owned(tmp_path / "new"):
-            pass
-        assert json.loads((tmp_path / "new" / "owner.json").read_text())["pid"] == os.getpid()
-    with run_folder.owned(tmp_path / "new"):
-        pass
-
-
-def test_another_process_is_an_owner_until_it_dies(tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from metadist.run_folder import owned\n"
-        f"with owned(Path({str(tmp_path)!r})): print('held', flush=True); sys.stdin.read()"
-    )
-    root = str(Path(run_folder.__file__).parents[1])
-    with subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": root},
-    ) as process:
-        assert process.stdout is not None and process.stdout.readline().strip() == b"held"
-        with pytest.raises(RunFolderBusy, match=f"pid {process.pid}"), run_folder.owned(tmp_path):
-            pass
-        process.kill()
-        process.wait()
-    with run_folder.owned(tmp_path):
-        pass
 
 
 def test_what_was_begun_is_read(tmp_path: Path) -> None:

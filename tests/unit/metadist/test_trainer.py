@@ -10,9 +10,9 @@ import pytest
 
 from metadist import MetadistError, Observer, checkpoint, load_run
 from metadist.errors import DataError, RunFolderBusy, UsageError
+from metadist.ownership import owned
 from metadist.parameters import flatten
 from metadist.replay import replay_shard
-from metadist.run_folder import owned
 from metadist.tasks import plan_step
 from metadist.worker import factory_of
 from tests.support.quick import SMALL_RUN, journalled, train_quickly
