@@ -86,7 +86,9 @@ class Shard:
 
     def describe(self) -> str:
         """Names the tasks, for messages."""
-        return f"{self.kind} shard {self.index} of step {self.step}, tasks {', '.join(self.keys())}"
+        first, last = self.keys()[0], self.stop - 1
+        keys = first if last == self.start else f"{first}..{last}"
+        return f"{self.kind} shard {self.index} of step {self.step}, tasks {keys}"
 
     def keys(self) -> tuple[str, ...]:
         """Keys of the tasks: ``split/step/index`` in training, ``split/fixed/index`` for fixed tasks."""

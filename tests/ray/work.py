@@ -199,3 +199,22 @@ class StopFactory:
             return numbers(version, shared, item)
 
         return work
+
+
+@dataclass(frozen=True)
+class UnluckyFactory:
+    """Every item takes ``seconds``; the first run of item ``memory`` in a call has no memory. -1: none."""
+
+    seconds: float
+    memory: int = -1
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+
+        def work(version: int, shared: Vector, item: Piece) -> Partial:
+            threading.Event().wait(self.seconds)
+            if item.index == self.memory and mark(item.folder, f"memory-{version}"):
+                raise MemoryError
+            return numbers(version, shared, item)
+
+        return work
