@@ -26,7 +26,7 @@ def chaos(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_killed_driver(tmp_path: Path) -> None:
     done = chaos(
-        tmp_path, "--kill-driver-at", "300", "--set", "outer.num_steps=2000", "--set", "checkpoint.every_steps=50"
+        tmp_path, "--kill-driver-at", "50", "--set", "outer.num_steps=120", "--set", "checkpoint.every_steps=20"
     )
     assert done.returncode == 0, done.stderr
     verdict = json.loads(done.stdout)
