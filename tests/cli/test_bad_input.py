@@ -183,7 +183,7 @@ def test_a_used_run_folder(call: Call) -> None:
 
 
 def test_a_run_folder_of_a_living_driver(call: Call, workplace: Path) -> None:
-    from metadist.run_folder import owned
+    from metadist.ownership import owned
 
     with owned(workplace / "run"):
         answer = call("train", "tiny.yaml", "--run-dir", "run")

@@ -23,7 +23,7 @@ def chaos(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
 
 
-@pytest.mark.slow
+@pytest.mark.laws
 def test_a_killed_driver(tmp_path: Path) -> None:
     done = chaos(
         tmp_path, "--kill-driver-at", "50", "--set", "outer.num_steps=120", "--set", "checkpoint.every_steps=20"

@@ -19,10 +19,10 @@ from metadist.tracking import TrackingUnavailable, TrackingUriRefused, check_rea
 @pytest.mark.parametrize(
     ("config_uri", "environ", "uri"),
     [
-        (None, {}, "sqlite:////work/mlflow.db"),
+        (None, {}, "sqlite:////runs/mlflow.db"),
         (None, {"MLFLOW_TRACKING_URI": "http://a:5000"}, "http://a:5000"),
         ("http://b:5000", {"MLFLOW_TRACKING_URI": "http://a:5000"}, "http://b:5000"),
-        ("sqlite:///runs/x.db", {}, "sqlite:////work/runs/x.db"),
+        ("sqlite:///runs/x.db", {}, "sqlite:////runs/runs/x.db"),
         ("sqlite:////abs/x.db", {}, "sqlite:////abs/x.db"),
         ("postgresql://host/db", {}, "postgresql://host/db"),
         ("databricks", {}, "databricks"),
