@@ -55,6 +55,7 @@ def kept_scores(adapter: Adapter) -> dict[str, Any]:
         return dict(kept)
 
 
+@pytest.mark.slow
 def test_served_images_equal_the_report(images: Adapter) -> None:
     kept, last = kept_scores(images), images.inner_steps
     for index, task in enumerate(tasks_of(images)):
@@ -81,6 +82,7 @@ def test_served_values_equal_the_report(sinusoids: Adapter) -> None:
             assert np.float32(predictor.support_loss[1]) == kept["support_loss"][index, k]
 
 
+@pytest.mark.slow
 def test_the_code_that_travels_gives_the_same_bits_elsewhere(images: Adapter, tmp_path: Path) -> None:
     """In a process that has neither Ray nor MLflow nor Parquet, nor metadist itself."""
     blocked = ["ray", "mlflow", "pyarrow", "cluster", "tasks_store", "metadist"]
@@ -96,6 +98,7 @@ sys.exit(load_adapter({str(images.bundle.folder)!r}).self_test() != 0.0)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_adapter_is_imported_without_ray_mlflow_and_parquet() -> None:
     program = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'pyarrow'])); import metadist.adapter"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -22,6 +22,7 @@ SMALLER: dict[str, Any] = {
 STORES = {"glyphs": "few_glyphs", "omniglot": "omniglot", "sinusoids": "sinusoids"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
 def test_two_steps(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     config = load_config(name)
