@@ -37,7 +37,7 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         assert found.vector.tobytes() == expected_bits(5, 8)
         late = next(event.detail for event in events if event.kind == "shard_reissued")
         assert late["index"] == 2 and late["version"] == 5 and late["attempt"] == 2
-        assert "late: no answer for " in late["reason"] and "limit " in late["reason"]
+        assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
         lost = next(event.detail for event in events if event.kind == "worker_lost")
         assert lost["worker"] == late["worker"] and "no answer for" in lost["reason"]

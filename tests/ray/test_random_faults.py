@@ -28,7 +28,7 @@ NUM_ITEMS, ITEM_S, WORKERS = 18, 0.05, 3
 KINDS = ("SIGKILL", "SIGSTOP", "memory")
 SAMPLE, FULL = 10, 100
 WARM = 1000  # the version of a first call that nothing disturbs
-MOST_DRAWS = 10  # draws of a moment until a blow lands while something is under way
+MOST_DRAWS = 3  # draws of a moment until a blow lands while something is under way
 
 
 def storm(group: RayGroup, kind: str, rng: random.Random) -> threading.Thread:
