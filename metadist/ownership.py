@@ -19,14 +19,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from metadist.errors import OwnershipLost, RunFolderBusy
+from metadist.tracking import JOURNAL_NAME
 
 OWNER = "owner.json"
-JOURNAL = "journal.jsonl"
 BEATS_A_LEASE = 6
 
 
@@ -91,7 +91,7 @@ class Owner:
         self._thread.join()
         with suppress(OwnershipLost):
             self.check()
-            _publish(self.run_dir, Record(**{**asdict(self.record), "released": True}))
+            _publish(self.run_dir, replace(self.record, released=True))
 
     def _beat(self) -> None:
         while not self._stop.wait(self.record.lease_s / BEATS_A_LEASE):
@@ -146,21 +146,18 @@ def _publish(run_dir: Path, record: Record) -> None:
 def _claim(run_dir: Path, record: Record) -> Iterator[IO[str]]:
     """Make the epoch's file, which only one process can, and lock it until the block ends."""
     path = _lock_path(run_dir, record.epoch)
+    busy = RunFolderBusy(f"{run_dir} is being taken by another driver at this moment; wait, or stop it")
     try:
         file = path.open("x")
     except FileExistsError:
         if _locked(run_dir, record) is not False:
-            raise RunFolderBusy(
-                f"{run_dir} is being taken by another driver at this moment; wait, or stop it"
-            ) from None
+            raise busy from None
         file = path.open("a")  # its maker died before it became the owner
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunFolderBusy(
-                f"{run_dir} is being taken by another driver at this moment; wait, or stop it"
-            ) from None
+            raise busy from None
         except OSError:  # a file system without locks: the lease alone decides
             pass
         yield file
@@ -196,7 +193,7 @@ def _age(run_dir: Path) -> float:
 
 def _fence(run_dir: Path) -> None:
     """Give the journal a new file: a driver that hangs has the old one open."""
-    journal, copy = run_dir / JOURNAL, run_dir / f".{JOURNAL}"
+    journal, copy = run_dir / JOURNAL_NAME, run_dir / f".{JOURNAL_NAME}"
     if journal.exists():
         shutil.copyfile(journal, copy)
         os.replace(copy, journal)

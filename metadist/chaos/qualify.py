@@ -83,6 +83,8 @@ def qualify(
     say(f"undisturbed: {wall:.0f} s, params_sha256 {undisturbed['params_sha256'][:16]}; now in the storm")
     server = TrackingServer(folder / "tracking") if storm.tracking_outage_s else None
     tracked = {**PATIENT, **overrides, **({"tracking.uri": server.uri} if server else {})}
+    if server:
+        server.start()
     begun = time.monotonic()
     wild = Driver(recipe, tracked, wild_dir)
     try:
@@ -91,7 +93,7 @@ def qualify(
     finally:
         wild.stop()
         if server:
-            server.close()
+            server.kill()
     seen = wild.observed()
     return Verdict(
         equal=undisturbed["params_sha256"] == disturbed["params_sha256"],

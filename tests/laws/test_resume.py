@@ -24,7 +24,6 @@ from tests.support.quick import SMALL_RUN, happened, timeless, train_quickly
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 120
-Driver = subprocess.Popen[bytes]
 
 OUTERS: dict[str, dict[str, Any]] = {
     "adam": {},
