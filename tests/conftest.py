@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import metadist  # before torch: it sets the variables that torch reads when it is imported
 
 # isort: split
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from metadist import numerics
 from tasks_store import named_store
@@ -18,10 +21,42 @@ from tasks_store.generators.glyphs import build_glyphs
 from tasks_store.generators.sinusoids import build_sinusoids
 from tasks_store.importers.omniglot import import_omniglot
 
+# Explicit, and before Ray is imported: unset, it writes a token file into the home folder.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.pop("RAY_ADDRESS", None)
+
 DATA = Path(__file__).parents[2] / "shared" / "data"
 RECIPE_GLYPHS = 60
 
 assert metadist.__version__
+
+_FIRST = ("tests/ray", "tests/laws", "tests/cli", "tests/mlflow", "tests/readme")  # the long ones
+_RAY = ("tests/ray", "tests/laws/test_places.py")  # what shares `ray_session`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that two test processes end together."""
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Two test processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+class ByFile(LoadScopeScheduling):
+    """Hands out files, in the order of collection."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "ray" if nodeid.startswith(_RAY) else nodeid.partition("::")[0]
+
+
+def _turn(nodeid: str) -> tuple[bool, int]:
+    folder = next((place for place, name in enumerate(_FIRST) if nodeid.startswith(name)), len(_FIRST))
+    return not nodeid.startswith(_RAY), folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,3 +100,24 @@ def sinusoids(home: Path) -> str:
 def few_glyphs(home: Path) -> str:
     """The store ``glyphs``, with fewer classes."""
     return build_once("glyphs", lambda place: build_glyphs(place, max_classes=RECIPE_GLYPHS))
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """The one Ray of the tests: four logical CPUs, two with a pretended GPU. A group finds it and leaves it running."""
+    import ray
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's own: sockets and processes that it leaves to the collector
+        ray.init(
+            address="local",
+            num_cpus=4,
+            num_gpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            object_store_memory=150 * 2**20,
+            namespace="test",
+        )
+    yield
+    ray.shutdown()

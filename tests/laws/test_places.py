@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +17,7 @@ from tests.support.quick import IMAGE_RUN, happened, journalled, timeless, train
 
 pytestmark = pytest.mark.usefixtures("omniglot")
 
+SHARES = {"cluster.cpus_per_worker": 0.5, "cluster.gpus_per_worker": 0}  # of the tests' Ray, whose GPUs are pretended
 LONG = {"outer.num_steps": 50}
 ALGORITHMS: dict[str, dict[str, Any]] = {
     "fomaml": {"algorithm.name": "fomaml", "outer.optimizer": "sgd", "outer.options": {"momentum": 0.9}},
@@ -31,34 +29,13 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def a_ray() -> Iterator[None]:
-    """A Ray for this module; a run finds it and leaves it running."""
-    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}):
-        os.environ.pop("RAY_ADDRESS", None)
-        import ray
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Ray's own: sockets and processes that it leaves to the collector
-            ray.init(
-                address="local",
-                num_cpus=8,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                object_store_memory=150 * 2**20,
-            )
-        yield
-        ray.shutdown()
-
-
-@pytest.fixture(scope="module")
 def local_run(tmp_path_factory: pytest.TempPathFactory, omniglot: str) -> metadist.Run:
     """The reference: 50 steps in this process."""
     return trained(tmp_path_factory.mktemp("local"), LONG)
 
 
 def trained(folder: Path, overrides: dict[str, Any], workers: int = 0) -> metadist.Run:
-    where = {"cluster.backend": "ray", "cluster.num_workers": workers} if workers else {}
+    where = {"cluster.backend": "ray", "cluster.num_workers": workers, **SHARES} if workers else {}
     return train_quickly(IMAGE_RUN, {**overrides, **where}, folder / "run")
 
 
@@ -66,7 +43,7 @@ WORKERS = [1, 2, 3, pytest.param(7, marks=pytest.mark.laws)]
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("a_ray")
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("workers", WORKERS)
 def test_the_number_of_workers_does_not_change_a_bit(workers: int, local_run: metadist.Run, tmp_path: Path) -> None:
     run = trained(tmp_path, LONG, workers)
@@ -77,7 +54,7 @@ def test_the_number_of_workers_does_not_change_a_bit(workers: int, local_run: me
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("a_ray")
+@pytest.mark.usefixtures("ray_session")
 def test_killed_workers_do_not_change_a_bit(local_run: metadist.Run, tmp_path: Path) -> None:
     """SIGKILL in mid-step: once in step 3, twice in step 7, and once in the last step."""
     doomed = ((3, 1), (7, 0), (7, 2), (49, 1))
@@ -98,7 +75,7 @@ def test_killed_workers_do_not_change_a_bit(local_run: metadist.Run, tmp_path: P
 
 
 @pytest.mark.ray
-@pytest.mark.usefixtures("a_ray")
+@pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "reptile" else pytest.mark.laws) for name in ALGORITHMS]
 )
