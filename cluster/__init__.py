@@ -25,6 +25,7 @@ from cluster.errors import (
 )
 from cluster.fold import OrderedFold
 from cluster.group import (
+    Canary,
     Event,
     Folded,
     Item,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __metadist__ = True  # `cluster` is a common name: a start-up check can tell this package from another one
 
 __all__ = [
+    "Canary",
     "ClusterError",
     "ClusterUnavailable",
     "ContractViolation",

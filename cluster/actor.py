@@ -12,23 +12,27 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 from ray import cloudpickle
 from ray.actor import ActorClass
 
 from cluster import context
 from cluster.context import WorkerContext
+from cluster.digest import digest
+from cluster.errors import PlaceFailure
 from cluster.failure import Failure, capture
-from cluster.group import Item, Vector, WorkFunction
+from cluster.group import Canary, Item, Vector, WorkFunction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A worker is ready: its process id, Ray node id, and the seconds its factory took."""
+    """A worker is ready: its process id, Ray node id, the seconds that it took, and what its canary gave."""
 
     pid: int
     node: str
     startup_s: float
+    canary: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,8 @@ class ShardWorker:
         self._work: WorkFunction | None = None
 
     @ray.method
-    def start(self, factory: bytes) -> Started | Failure:
-        """Builds the work function from the pickled factory.
+    def start(self, pickled: bytes) -> Started | Failure:
+        """Builds the work function from the pickled pair of factory and canary, and tries the canary.
 
         Not done in ``__init__``: an exception there reaches the driver as text inside an ActorDiedError.
         """
@@ -68,8 +72,10 @@ class ShardWorker:
                     accelerator_ids=tuple(here.get_accelerator_ids().get("GPU", ())),
                 )
             )
-            self._work = cloudpickle.loads(factory)()
-            return Started(pid=os.getpid(), node=here.get_node_id(), startup_s=time.monotonic() - began)
+            factory, canary = cloudpickle.loads(pickled)
+            self._work = factory()
+            sung = _sing(self._work, canary) if canary is not None else None
+            return Started(pid=os.getpid(), node=here.get_node_id(), startup_s=time.monotonic() - began, canary=sung)
         except Exception as error:  # a user's factory: any type; it goes back as a value
             return capture(error)
 
@@ -91,6 +97,18 @@ class ShardWorker:
     def ping(self) -> int:
         """The process id: proof that the worker was alive when what follows was begun."""
         return os.getpid()
+
+
+def _sing(work: WorkFunction, canary: Canary) -> str | None:
+    """The digest of the canary's result; None where the work function raises."""
+    shared = np.array(canary.shared)
+    shared.flags.writeable = False
+    try:
+        return digest(work(canary.version, shared, canary.item))
+    except (PlaceFailure, MemoryError):
+        raise
+    except Exception:  # the item itself will raise the same, with its name and its traceback
+        return None
 
 
 # Ray's own restarts and retries stay off: they hide why an actor died and would run an item unseen.

@@ -16,7 +16,7 @@ from cluster.digest import same
 from cluster.errors import ResultsDiffer
 from cluster.group import Item, StepTiming, Vector
 from cluster.schedule import Assignment, Schedule
-from cluster.supervisor import Worker
+from cluster.spawn import Worker
 from cluster.timing import Interval, union_length
 
 # Below this size Ray sends an argument inside the message, which is faster than one object for all.
@@ -73,6 +73,11 @@ class Call:
     def restart_clock(self, worker: str) -> None:
         """The oldest item of the worker has its whole time again."""
         self._since[worker] = time.monotonic()
+
+    def excuse(self, seconds: float) -> None:
+        """Time in which the driver looked elsewhere does not count: an answer may lie there, not fetched yet."""
+        for worker in self._since:
+            self._since[worker] += seconds
 
     def late(self) -> list[tuple[Assignment, float]]:
         """The items that their workers have had for longer than the limit, with the seconds."""

@@ -6,6 +6,7 @@ over in item order. Whatever happens to the workers changes when a result comes,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -19,9 +20,10 @@ from cluster.connect import connect
 from cluster.deadlines import Deadlines
 from cluster.errors import ContractViolation
 from cluster.fold import OrderedFold
-from cluster.group import Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
+from cluster.group import Canary, Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
 from cluster.options import RayOptions
-from cluster.supervisor import Supervisor, pids
+from cluster.spawn import pids
+from cluster.supervisor import Supervisor
 
 
 class RayGroup:
@@ -33,6 +35,7 @@ class RayGroup:
         factory: builds the work function in each worker; pickled by reference if it can be imported.
         options: where and how many.
         on_event: told of workers that start or are lost, and of re-issued items.
+        canary: what each worker computes at its start; one that gives other bits is sent away.
 
     Raises:
         ClusterUnavailable: no Ray at the address.
@@ -40,7 +43,11 @@ class RayGroup:
     """
 
     def __init__(
-        self, factory: WorkFactory, options: RayOptions | None = None, on_event: OnEvent | None = None
+        self,
+        factory: WorkFactory,
+        options: RayOptions | None = None,
+        on_event: OnEvent | None = None,
+        canary: Canary | None = None,
     ) -> None:
         self._options = options or RayOptions()
         self._on_event: OnEvent = on_event or (lambda event: None)
@@ -53,12 +60,13 @@ class RayGroup:
             first_s=self._options.warmup_timeout_s,
         )
         try:
-            pickled: bytes = cloudpickle.dumps(factory)  # type: ignore[no-untyped-call]
+            pickled: bytes = cloudpickle.dumps((factory, canary))  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a user's object raises when it is pickled
             raise ContractViolation(f"the factory {factory!r} cannot be pickled: {error}") from error
         self._owns_ray = connect(self._options)
         try:
-            self._supervisor = Supervisor(pickled, self._options, self._on_event)
+            expected = canary.expected if canary else None
+            self._supervisor = Supervisor(pickled, self._options, expected, self._on_event)
         except BaseException:
             if self._owns_ray:
                 ray.shutdown()
@@ -85,12 +93,12 @@ class RayGroup:
         self._check_open()
         self._supervisor.check_alive()
         while not self._supervisor.warm if count is None else len(self._supervisor.ready) < count:
-            starting = self._supervisor.starting
-            if not starting:  # the others were lost and not replaced
+            if not self._supervisor.coming:  # the others were lost and not replaced
                 return
-            for ref in _wait(starting, self._supervisor.patience()):
+            for ref in _wait(self._supervisor.starting, self._supervisor.patience()):
                 self._supervisor.greet(ref)
-            self._supervisor.check_warmup()
+            self._supervisor.tend()
+            self._supervisor.check_capacity()
 
     def map_ordered(self, version: int, shared: Vector, items: Sequence[Item]) -> Iterator[Any]:
         """See ``WorkerGroup.map_ordered``. Results may be read-only views of shared memory."""
@@ -98,9 +106,11 @@ class RayGroup:
         check_call(shared, items)
         self._drop_call()
         self._supervisor.check_alive()
+        self._supervisor.tend()
+        self._supervisor.release()
         call = Call(version, shared, items, self._deadlines, max_attempts=self._options.max_attempts)
         for worker in self._supervisor.ready:
-            call.schedule.join(worker.id)
+            call.schedule.join(worker.id, worker.node)
         self._call = call
         return self._results(call)
 
@@ -142,7 +152,9 @@ class RayGroup:
         try:
             while True:
                 while call.has_next():
+                    left = time.monotonic()
                     yield call.pop_next()
+                    call.excuse(time.monotonic() - left)
                     if self._call is not call:
                         raise ContractViolation(f"version {call.version}: another call began, or the group was closed")
                 if call.schedule.done:
@@ -170,7 +182,7 @@ class RayGroup:
             if ref not in call.refs:
                 worker = supervisor.greet(ref)
                 if worker is not None:
-                    call.schedule.join(worker.id)
+                    call.schedule.join(worker.id, worker.node)
                 continue
             try:
                 reply = ray.get(ref)
@@ -181,7 +193,10 @@ class RayGroup:
         for ref, fault in faults:
             recovery.suffer(call, supervisor, ref, fault)
         recovery.hurry(call, supervisor)
-        supervisor.check_warmup()
+        supervisor.tend()
+        for worker in supervisor.leaving:
+            call.schedule.retire(worker.id)
+        supervisor.check_capacity()
 
     def _drop_call(self) -> None:
         if self._call is not None:
@@ -200,6 +215,9 @@ def soonest(*times: float | None) -> float | None:
 
 def _wait(refs: list[ObjectRef[Any]], timeout: float | None) -> list[ObjectRef[Any]]:
     """All references that are ready once at least one is; none after ``timeout`` seconds."""
+    if not refs:  # every worker waits for its time
+        time.sleep(timeout or 0.0)
+        return []
     ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
     if ready and len(refs) > 1:
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)

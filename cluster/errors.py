@@ -2,7 +2,7 @@
 
     ClusterError
     ├── ClusterUnavailable      no Ray answers at the address
-    ├── GroupStartTimeout       Ray answers, but too few workers became ready in time
+    ├── GroupStartTimeout       Ray answers, but too few workers became (or stayed) ready in time
     ├── WorkerStartFailed       the factory raised in a worker: the same everywhere, so raised at once
     ├── ContractViolation       a caller or a work function broke the contract (also a ValueError)
     ├── ShardFailed             the work function raised: a function failure, raised at once
@@ -51,19 +51,21 @@ class ClusterUnavailable(ClusterError):
 
 
 class GroupStartTimeout(ClusterError):
-    """Fewer workers than needed were ready when the warm-up time was over."""
+    """Fewer workers than needed were ready when the time to wait for them was over."""
 
-    def __init__(self, *, ready: int, needed: int, timeout_s: float, asked: str, has: str) -> None:
+    def __init__(self, *, ready: int, needed: int, timeout_s: float, asked: str, has: str, last: str) -> None:
         super().__init__(
             f"{ready} of {needed} needed workers were ready after {timeout_s:g} s. Asked: {asked}. "
-            f"Ray has: {has}. Ask for fewer or smaller workers (num_workers, cpus_per_worker, "
-            f"gpus_per_worker), accept fewer (min_workers), or wait longer (warmup_timeout_s)."
+            f"Ray has: {has}. Last loss: {last.rstrip('.')}. Ask for fewer or smaller workers (num_workers, "
+            f"cpus_per_worker, gpus_per_worker), accept fewer (min_workers), or wait longer (warmup_timeout_s at the start, "
+            f"capacity_timeout_s later)."
         )
         self.ready = ready
         self.needed = needed
         self.timeout_s = timeout_s
         self.asked = asked
         self.has = has
+        self.last = last
 
 
 class WorkerStartFailed(ClusterError):
@@ -124,7 +126,7 @@ class ShardFailed(ClusterError):
 
 
 class ShardPoisoned(ClusterError):
-    """One item was charged with ``attempts`` place failures; the last attempt ran alone on its worker."""
+    """One item was charged with ``attempts`` place failures; the last attempt ran alone on its node."""
 
     def __init__(self, *, version: int, index: int, describe: str, attempts: int, reasons: tuple[str, ...]) -> None:
         listed = "; ".join(f"{n}. {reason}" for n, reason in enumerate(reasons, 1))

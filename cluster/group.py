@@ -43,6 +43,21 @@ WorkFactory: TypeAlias = Callable[[], WorkFunction]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """What each worker computes before it is given work: all must agree to the bit.
+
+    Attributes:
+        version, shared, item: as in a call; the result must be a ``Partial``.
+        expected: ``digest`` of the result, known from an earlier group. None: the first worker's.
+    """
+
+    version: int
+    shared: Vector
+    item: Any
+    expected: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Partial:
     """The sums of one item, for ``reduce``."""
 
@@ -80,9 +95,12 @@ class Event:
     """Something that happened to a worker or an item, for a journal. Never needed for the results.
 
     Kinds and their details:
-        worker_started: worker, slot, pid, node, startup_s
+        worker_started: worker, slot, pid, node, startup_s, canary (digest, or None)
         worker_lost: worker, slot, pid, version (None outside a call), reason
         worker_not_replaced: worker, slot, reason (the restart budget is used up)
+        worker_delayed: slot, delay_s (it was lost again before it had given a result)
+        worker_leaving: worker, slot, node (the node was told to go; another worker is asked for)
+        node_avoided: node, reason (new workers go elsewhere, if there is room)
         workers_missing: ready, asked, has (warm-up is over, fewer than asked but enough are ready)
         shard_reissued: version, index, attempt (the new one, from 2), worker (which lost it, or is late), reason
     """

@@ -29,7 +29,7 @@ def accept(call: Call, supervisor: Supervisor, sent: Sent, reply: Reply) -> None
     assignment = sent.assignment
     worker = supervisor.get(assignment.worker)
     if worker is not None:
-        worker.misses = 0
+        supervisor.answered(worker)
     stamp = (reply.version, reply.index, reply.attempt)
     if stamp != (call.version, assignment.index, assignment.attempt):
         raise ContractViolation(
@@ -88,19 +88,21 @@ def hurry(call: Call, supervisor: Supervisor) -> None:
         limit = call.limit(assignment)
         if worker.misses > 1:
             reason = f"no answer for {waited:.1f} s, twice the limit of {limit:.1f} s"
-            _lose(call, supervisor, worker.id, reason, charge=True)
+            _lose(call, supervisor, worker.id, reason, charge=True, strikes=2)
             continue
         call.restart_clock(worker.id)
         if call.schedule.copy(assignment):
             _tell_reissued(call, supervisor, assignment, f"late: no answer for {waited:.1f} s; limit {limit:.1f} s")
 
 
-def _lose(call: Call, supervisor: Supervisor, worker: str, reason: str, *, charge: bool) -> None:
+def _lose(call: Call, supervisor: Supervisor, worker: str, reason: str, *, charge: bool, strikes: int = 1) -> None:
     call.forget(worker)
-    _settle(call, supervisor, call.schedule.lose(worker, charge=charge), reason, lost=worker)
+    _settle(call, supervisor, call.schedule.lose(worker, charge=charge), reason, lost=worker, strikes=strikes)
 
 
-def _settle(call: Call, supervisor: Supervisor, setback: Setback, reason: str, *, lost: str | None = None) -> None:
+def _settle(
+    call: Call, supervisor: Supervisor, setback: Setback, reason: str, *, lost: str | None = None, strikes: int = 1
+) -> None:
     """Tells of what goes back, replaces a lost worker, and gives up on a poisoned item."""
     for back in setback.returned:
         call.note_loss(back, reason)
@@ -118,7 +120,7 @@ def _settle(call: Call, supervisor: Supervisor, setback: Setback, reason: str, *
     for back in setback.returned:
         _tell_reissued(call, supervisor, back, reason)
     if lost is not None:
-        supervisor.lose(lost, reason, version=call.version)
+        supervisor.lose(lost, reason, version=call.version, strikes=strikes)
 
 
 def _tell_reissued(call: Call, supervisor: Supervisor, before: Assignment, reason: str) -> None:

@@ -5,7 +5,7 @@ with the fewest items in flight, at most ``in_flight`` each (the second hides th
 
 A worker runs its items in the order of issue. When it is lost, the oldest one was running and is *charged*
 with the loss; those queued behind it go back without a charge. An item with ``max_attempts`` charges is
-poisoned. Its last attempt runs alone on a worker, so that nothing else can be the reason.
+poisoned. Its last attempt runs alone on its node, so that nothing else can be the reason.
 
 An item that is late gets a second copy on another worker. The first result counts; the other copy is void.
 """
@@ -58,6 +58,9 @@ class Schedule:
         self._charges = [0] * num_items
         self._tried: dict[int, set[str]] = {}  # only for items that came back
         self._queues: dict[str, list[Assignment]] = {}  # worker -> running, then queued
+        self._nodes: dict[str, str] = {}  # worker -> node
+        self._retired: set[str] = set()
+        self._last: set[int] = set()  # items on their last attempt, of several
         self._done = [False] * num_items
         self._unfinished = num_items
 
@@ -66,11 +69,16 @@ class Schedule:
         """Whether every item has a result."""
         return self._unfinished == 0
 
-    def join(self, worker: str) -> None:
-        """A worker is ready. Raises ContractViolation if it is there already."""
+    def join(self, worker: str, node: str | None = None) -> None:
+        """A worker is ready on ``node``; None: alone there. Raises ContractViolation if it is there already."""
         if worker in self._queues:
             raise ContractViolation(f"worker {worker} joined twice")
         self._queues[worker] = []
+        self._nodes[worker] = f"of {worker}" if node is None else node
+
+    def retire(self, worker: str) -> None:
+        """The worker finishes what it has and gets nothing more."""
+        self._retired.add(worker)
 
     def running(self, worker: str) -> tuple[Assignment, ...]:
         """What the worker has in flight, oldest first; empty if it is unknown."""
@@ -142,10 +150,13 @@ class Schedule:
             self._charges[index] += charge and position == 0
             if self._charges[index] >= self._max_attempts:
                 poisoned.append(index)
-            elif index in self._pending or self._holders(index):
+                returned.append(assignment)
+                continue
+            if self._charges[index] == self._max_attempts - 1 > 0:
+                self._last.add(index)
+            if index in self._pending or self._holders(index):
                 continue  # another copy is under way
-            else:
-                heapq.heappush(self._pending, index)
+            heapq.heappush(self._pending, index)
             returned.append(assignment)
         return Setback(tuple(returned), tuple(poisoned))
 
@@ -160,15 +171,17 @@ class Schedule:
     def _choose(self, index: int) -> str | None:
         """The worker for an item: one that has not tried it, then the least loaded, then the first to join.
 
-        An item on its last attempt waits for an idle worker, and nothing else is issued before it, so that it
+        An item on its last attempt waits for an idle node, and nothing else is issued before it, so that it
         cannot starve.
         """
-        alone = 0 < self._max_attempts - 1 == self._charges[index]
+        alone = index in self._last
         tried = self._tried.get(index, ())
+        busy, reserved = self._busy_nodes()
         best: tuple[bool, int] | None = None
         chosen: str | None = None
         for worker, queue in self._queues.items():
-            if len(queue) >= (1 if alone else self._in_flight) or self._is_reserved(queue):
+            node = self._nodes[worker]
+            if worker in self._retired or len(queue) >= self._in_flight or node in reserved or (alone and node in busy):
                 continue
             if any(a.index == index for a in queue):
                 continue  # two copies on one worker are no help
@@ -177,6 +190,9 @@ class Schedule:
                 best, chosen = rank, worker
         return chosen
 
-    def _is_reserved(self, queue: list[Assignment]) -> bool:
-        """Whether the worker runs an item on its last attempt, which stays alone."""
-        return self._max_attempts > 1 and any(self.is_last_attempt(a) for a in queue)
+    def _busy_nodes(self) -> tuple[set[str], set[str]]:
+        """Nodes where something runs, and those where an item on its last attempt does, which stays alone."""
+        if not self._last:  # as a rule
+            return set(), set()
+        has = {worker: {a.index for a in queue} for worker, queue in self._queues.items() if queue}
+        return set(map(self._nodes.__getitem__, has)), {self._nodes[w] for w in has if has[w] & self._last}

@@ -1,75 +1,59 @@
-"""Keeping the workers of a ``RayGroup`` alive: creating, watching their start, replacing the lost.
+"""Keeping the workers of a ``RayGroup`` alive: watching their start, replacing the lost, leaving nodes that go.
 
 Ray never restarts or retries by itself here. A lost worker is replaced by a new actor with a new id, as long
-as the budget of restarts in a time window lasts.
+as the budget of restarts in a time window lasts. Slots for which the cluster has no room stay asked for, so that
+workers join as nodes do.
 """
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from time import monotonic
+from typing import Any
 
 import ray
 from ray import ObjectRef
-from ray.actor import ActorHandle, ActorProxy
 
-from cluster.actor import ShardActor, ShardWorker, Started
+from cluster.actor import Started
 from cluster.errors import ClusterError, GroupStartTimeout, WorkersLost, WorkerStartFailed
 from cluster.failure import Failure
 from cluster.faults import describe_fault, is_place_fault
 from cluster.group import Event, OnEvent
+from cluster.nodes import Strikes, describe_resources, draining
 from cluster.options import RayOptions
-from cluster.timing import ClockOffset
+from cluster.restarts import RestartBudget, pause_before
+from cluster.spawn import Worker, kill, spawn
 
-
-class RestartBudget:
-    """At most ``limit`` restarts within any ``window_s`` seconds. The clock is the caller's."""
-
-    def __init__(self, limit: int, window_s: float) -> None:
-        self._limit = limit
-        self._window_s = window_s
-        self._spent: deque[float] = deque()
-
-    def spend(self, now: float) -> bool:
-        """Takes one restart at the time ``now``; False if none is left."""
-        while self._spent and self._spent[0] <= now - self._window_s:
-            self._spent.popleft()
-        if len(self._spent) >= self._limit:
-            return False
-        self._spent.append(now)
-        return True
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Worker:
-    """One actor and what is known of it."""
-
-    id: str
-    slot: int
-    actor: ActorProxy[ShardWorker]
-    created: float
-    started: Started | None = None
-    clock: ClockOffset = field(default_factory=ClockOffset)
-    misses: int = 0  # limits that it let pass since its last answer
+_LOOK_EVERY_S = 2.0  # at the nodes
 
 
 class Supervisor:
-    """The actors of one group. Decides who lives; knows nothing of items."""
+    """The actors of one group. Decides who lives; knows nothing of items.
 
-    def __init__(self, factory: bytes, options: RayOptions, on_event: OnEvent) -> None:
-        self._factory = factory
+    Args:
+        pickled: the pair of factory and canary.
+        options: how many and where.
+        expected: what the canary gave in an earlier group.
+        on_event: told of everything that happens to workers.
+    """
+
+    def __init__(self, pickled: bytes, options: RayOptions, expected: str | None, on_event: OnEvent) -> None:
+        self._pickled = pickled
         self._options = options
+        self._canary = expected
         self._on_event = on_event
         self._budget = RestartBudget(options.restart_budget, options.restart_window_s)
-        self._created = [0] * options.num_workers  # per slot
-        self._warm = False  # whether the first warm-up is over
+        self._strikes = Strikes()
+        self._created = [0] * options.slots
+        self._losses = [0] * options.slots  # in a row, without a result between
+        self._due: dict[int, float] = {}  # slot -> when its worker is created again
+        self._unpaid: list[int] = []  # slots that wait for the budget
         self._workers: dict[str, Worker] = {}
         self._starting: dict[ObjectRef[Any], Worker] = {}
+        self._warm = False  # whether the first warm-up is over
+        self._short_since: float | None = monotonic()  # when fewer were ready than are needed
+        self._looked = monotonic()
         self._last_reason = "none"
-        for slot in range(options.num_workers):
+        for slot in range(options.slots):
             self._create(slot)
 
     @property
@@ -83,20 +67,38 @@ class Supervisor:
         return self._warm
 
     @property
+    def coming(self) -> bool:
+        """Whether a worker is being started, or soon will be."""
+        return bool(self._starting or self._due)
+
+    @property
     def ready(self) -> list[Worker]:
-        """The workers that can be given items, in order of creation."""
-        return [worker for worker in self._workers.values() if worker.started is not None]
+        """The workers that can be given items, in order of creation; on nodes that go only where no other is."""
+        started = [worker for worker in self._workers.values() if worker.started is not None]
+        return [worker for worker in started if not worker.leaving] or started
+
+    @property
+    def leaving(self) -> list[Worker]:
+        """The workers on nodes that go, where others can take their work."""
+        ready = {worker.id for worker in self.ready}
+        return [worker for worker in self._workers.values() if worker.leaving and worker.id not in ready]
 
     def get(self, worker: str) -> Worker | None:
         """A worker that has not been lost, by id."""
         return self._workers.get(worker)
 
+    def answered(self, worker: Worker) -> None:
+        """It gave a result: neither it nor its node is to be suspected."""
+        worker.misses = 0
+        self._losses[worker.slot] = 0
+        self._strikes.answered(worker.node)
+
     def greet(self, ref: ObjectRef[Any]) -> Worker | None:
-        """Takes the answer behind one of ``starting``. None if the worker died instead.
+        """Takes the answer behind one of ``starting``. None if the worker died, or gives other bits.
 
         Raises:
             WorkerStartFailed: the factory raised; it would do so again.
-            WorkersLost: it died, cannot be replaced, and too few are left.
+            WorkersLost: it cannot be replaced, and too few are left.
         """
         worker = self._starting.pop(ref, None)
         if worker is None:  # it was lost meanwhile
@@ -112,7 +114,9 @@ class Supervisor:
             self._refuse(worker, answer)
             return None
         worker.started = answer
-        self._warm = self._warm or len(self.ready) == self._options.num_workers
+        if not self._agrees(worker, answer):
+            return None
+        self._warm = self._warm or len(self.ready) >= self._options.num_workers
         self.tell(
             "worker_started",
             worker=worker.id,
@@ -120,10 +124,11 @@ class Supervisor:
             pid=answer.pid,
             node=answer.node,
             startup_s=answer.startup_s,
+            canary=answer.canary,
         )
         return worker
 
-    def lose(self, worker_id: str, reason: str, *, version: int | None) -> None:
+    def lose(self, worker_id: str, reason: str, *, version: int | None, strikes: int = 1) -> None:
         """A worker is dead or of no use: make sure of it, and replace it.
 
         Raises:
@@ -134,18 +139,30 @@ class Supervisor:
             return
         self._starting = {ref: other for ref, other in self._starting.items() if other is not worker}
         self._last_reason = reason
-        _kill(worker)
+        kill(worker)
         pid = worker.started.pid if worker.started else None
         self.tell("worker_lost", worker=worker.id, slot=worker.slot, pid=pid, version=version, reason=reason)
-        if self._budget.spend(time.monotonic()):
-            self._create(worker.slot)
+        if worker.leaving:  # another has its slot
             return
-        self.tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
-        self.check_alive()
+        now = monotonic()
+        if worker.node:
+            self._strike(worker.node, now, strikes, reason)
+        self._losses[worker.slot] += 1
+        if not self._budget.spend(now):
+            self.tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
+            self._unpaid.append(worker.slot)
+            self.check_alive()
+            return
+        pause = pause_before(self._losses[worker.slot])
+        if pause:
+            self.tell("worker_delayed", slot=worker.slot, delay_s=pause)
+        self._due[worker.slot] = now + pause
+        self._recreate(now)
 
     def check_alive(self) -> None:
         """Raises WorkersLost if fewer workers are left than the group needs to go on."""
-        alive, needed = len(self._workers), self._options.min_workers or 1
+        alive = sum(not worker.leaving for worker in self._workers.values()) + len(self._due)
+        needed = workers_needed(self._options, warm=True)
         if alive < needed:
             raise WorkersLost(
                 alive=alive,
@@ -155,30 +172,51 @@ class Supervisor:
                 last_reason=self._last_reason,
             )
 
-    def patience(self) -> float | None:
-        """Seconds until ``check_warmup`` has something to say; None: never."""
-        if not self._starting or (self._warm and self.ready):
-            return None
-        return max(0.0, self._deadline() - time.monotonic())
+    def tend(self) -> None:
+        """Creates the workers whose time has come, and looks for nodes that go."""
+        now = monotonic()
+        self._recreate(now)
+        if now - self._looked >= _LOOK_EVERY_S:
+            self._looked = now
+            going = draining()
+            for worker in [w for w in self._workers.values() if w.node in going and not w.leaving]:
+                worker.leaving = True
+                self.tell("worker_leaving", worker=worker.id, slot=worker.slot, node=worker.node)
+                self._create(worker.slot)
 
-    def check_warmup(self) -> None:
+    def release(self) -> None:
+        """Ends the workers that have left; they have nothing to do any more."""
+        for worker in self.leaving:
+            del self._workers[worker.id]
+            kill(worker)
+
+    def patience(self) -> float | None:
+        """Seconds until ``tend`` or ``check_capacity`` has something to do; None: never."""
+        times = list(self._due.values())
+        renewed = self._budget.renewed() if self._unpaid else None
+        if renewed is not None:
+            times.append(renewed)
+        deadline = self._deadline()
+        if deadline is not None:
+            times.append(deadline)
+        return max(0.0, min(times) - monotonic()) if times else None
+
+    def check_capacity(self) -> None:
         """Ends the wait for workers that do not become ready.
 
         Raises:
             GroupStartTimeout: the time is over and too few are ready.
         """
-        if self.patience() != 0.0:
+        deadline = self._deadline()
+        if deadline is None or monotonic() < deadline:
             return
         options, ready = self._options, len(self.ready)
-        needed = workers_needed(options, warm=self._warm)
-        has = describe_resources()
+        needed, has = workers_needed(options, warm=self._warm), describe_resources()
         if ready < needed:
+            waited = options.capacity_timeout_s if self._warm else options.warmup_timeout_s
+            self._short_since = monotonic()  # who asks again waits again
             raise GroupStartTimeout(
-                ready=ready,
-                needed=needed,
-                timeout_s=options.warmup_timeout_s,
-                asked=options.describe(),
-                has=has,
+                ready=ready, needed=needed, timeout_s=waited, asked=options.describe(), has=has, last=self._last_reason
             )
         self._warm = True
         self.tell("workers_missing", ready=ready, asked=options.describe(), has=has)
@@ -186,30 +224,57 @@ class Supervisor:
     def close(self) -> None:
         """Kills every worker."""
         for worker in self._workers.values():
-            _kill(worker)
+            kill(worker)
         self._workers.clear()
         self._starting.clear()
 
-    def _deadline(self) -> float:
-        return min(worker.created for worker in self._starting.values()) + self._options.warmup_timeout_s
+    def tell(self, kind: str, **detail: Any) -> None:
+        """Tell whoever keeps the journal."""
+        self._on_event(Event(kind=kind, detail=detail))
+
+    def _deadline(self) -> float | None:
+        """Until when workers may be missing: at first all, later more than the group can do without."""
+        self._warm = self._warm or not self.coming
+        if self._warm:
+            enough = len(self.ready) >= workers_needed(self._options, warm=True)
+            self._short_since = None if enough else self._short_since or monotonic()
+            return None if self._short_since is None else self._short_since + self._options.capacity_timeout_s
+        assert self._short_since is not None
+        return self._short_since + self._options.warmup_timeout_s
+
+    def _recreate(self, now: float) -> None:
+        while self._unpaid and self._budget.spend(now):
+            self._due[self._unpaid.pop()] = now
+        for slot in [slot for slot, due in self._due.items() if due <= now]:
+            del self._due[slot]
+            self._create(slot)
 
     def _create(self, slot: int) -> None:
-        options = self._options
-        generation, self._created[slot] = self._created[slot], self._created[slot] + 1
-        worker_id = f"w{slot}" if generation == 0 else f"w{slot}.{generation}"
-        settings: dict[str, Any] = {
-            "num_cpus": options.cpus_per_worker,
-            "num_gpus": options.gpus_per_worker,
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "scheduling_strategy": "SPREAD",
-        }
-        if options.env_vars:
-            settings["runtime_env"] = {"env_vars": dict(options.env_vars)}
-        actor: ActorProxy[ShardWorker] = ShardActor.options(**settings).remote(worker_id, slot)
-        worker = Worker(id=worker_id, slot=slot, actor=actor, created=time.monotonic())
-        self._workers[worker_id] = worker
-        self._starting[actor.start.remote(self._factory)] = worker
+        worker = spawn(slot, self._created[slot], self._options, self._strikes.avoided(monotonic()))
+        self._created[slot] += 1
+        self._workers[worker.id] = worker
+        self._starting[worker.actor.start.remote(self._pickled)] = worker
+
+    def _strike(self, node: str, now: float, strikes: int, reason: str) -> None:
+        before = self._strikes.avoided(now)
+        self._strikes.lost(node, now, strikes=strikes)
+        if node in self._strikes.avoided(now) and node not in before:
+            self.tell("node_avoided", node=node, reason=reason)
+
+    def _agrees(self, worker: Worker, started: Started) -> bool:
+        """Whether the worker's canary gave the same bits as the first one's; else it is sent away."""
+        if started.canary is None or self._options.allow_mixed_numerics:
+            return True
+        self._canary = self._canary or started.canary
+        if started.canary == self._canary:
+            return True
+        self._strikes.wrong(started.node)
+        reason = (
+            f"its canary shard gave other bits ({started.canary}) than the first worker's ({self._canary}): other "
+            f"processors or libraries on node {started.node[:12]}, or a model that draws from a global generator"
+        )
+        self.lose(worker.id, reason, version=None)
+        return False
 
     def _refuse(self, worker: Worker, failure: Failure) -> None:
         if failure.place:
@@ -223,28 +288,7 @@ class Supervisor:
         )
         raise error from failure.original()
 
-    def tell(self, kind: str, **detail: Any) -> None:
-        """Tell whoever keeps the journal."""
-        self._on_event(Event(kind=kind, detail=detail))
-
 
 def workers_needed(options: RayOptions, *, warm: bool) -> int:
     """How many workers must be ready when a warm-up time is over; ``warm``: after the first one."""
     return options.min_workers or (1 if warm else options.num_workers)
-
-
-def _kill(worker: Worker) -> None:
-    ray.kill(cast("ActorHandle[Any]", worker.actor))  # ActorProxy is the same object, typed
-
-
-def describe_resources() -> str:
-    """What the cluster has, for messages: ``2 CPU (0 free), 1 GPU (1 free)``."""
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-    parts = [f"{total.get(name, 0):g} {name} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]
-    return ", ".join(parts)
-
-
-def pids(workers: Sequence[Worker]) -> dict[str, int]:
-    """Worker id -> process id, of those that are ready."""
-    return {worker.id: worker.started.pid for worker in workers if worker.started is not None}

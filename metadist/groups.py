@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cluster import Event, LocalGroup, RayGroup, RayOptions, WorkerGroup, joined
+from cluster import Canary, Event, LocalGroup, RayGroup, RayOptions, WorkerGroup, joined
 from metadist import numerics
 from metadist.config import RunConfig
 from metadist.worker import ShardFactory
@@ -55,12 +55,16 @@ def chosen(config: RunConfig, resources: Mapping[str, float]) -> Place:
 
 
 def open_group(
-    config: RunConfig, place: Place, factory: ShardFactory, on_event: Callable[[Event], None]
+    config: RunConfig,
+    place: Place,
+    factory: ShardFactory,
+    on_event: Callable[[Event], None],
+    canary: Canary | None = None,
 ) -> WorkerGroup:
     """The group of ``cluster.backend`` in ``place``; close it when done."""
     if config.cluster.backend == "local":
         return LocalGroup(factory, on_event=on_event)
-    return RayGroup(factory, _options(config, place.num_workers, place.gpus_per_worker), on_event=on_event)
+    return RayGroup(factory, _options(config, place.num_workers, place.gpus_per_worker), on_event, canary)
 
 
 def _asked(config: RunConfig) -> int | None:
@@ -81,5 +85,8 @@ def _options(config: RunConfig, num_workers: int, gpus_per_worker: float = 0.0) 
         deadline_factor=settings.deadline_factor,
         deadline_min_s=settings.deadline_min_s,
         min_workers=min(settings.min_workers, num_workers),
+        max_workers=max(settings.max_workers or 0, num_workers),
+        capacity_timeout_s=settings.capacity_timeout_s,
+        allow_mixed_numerics=settings.allow_mixed_numerics,
         env_vars=numerics.environment(config.engine.threads),
     )

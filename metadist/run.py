@@ -15,6 +15,7 @@ import numpy as np
 import cluster
 from cluster import Event
 from metadist import checkpoint, numerics, run_folder
+from metadist.canary import canary_of, sung
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
 from metadist.errors import ConfigError, MetadistError
@@ -94,6 +95,7 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
         if resume:
             where = f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
             observer.on_message(where)
+        expected = sung(folder) if saved and not notes else None
         with Journal(folder) as journal:
             _open_journal(journal, parts, folder, location, record, saved)
             for note in notes:
@@ -101,7 +103,7 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
             mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
             try:
                 mirror.start()
-                outcome = _run(parts, place, journal, owner, location, saved, observer)
+                outcome = _run(parts, place, journal, owner, location, saved, observer, expected)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException:
                 journal.status("FAILED")
@@ -120,6 +122,7 @@ def _run(
     location: str | None,
     saved: Checkpoint | None,
     observer: Observer,
+    expected: str | None,
 ) -> Outcome:
     """Train on a group from the checkpoint, or from the start; then draw the run's pictures."""
 
@@ -129,7 +132,8 @@ def _run(
     folder = owner.run_dir
     outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
     factory = factory_of(parts, location, place.device, folder)
-    with watched() as interruption, open_group(parts.config, place, factory, on_event) as group:
+    canary = canary_of(parts, expected=expected)
+    with watched() as interruption, open_group(parts.config, place, factory, on_event, canary) as group:
         trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
         start = trainer.restore(saved) if saved else 0
         outcome = trainer.run(start, interruption)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import torch
 
 import metadist
 import metadist.run
+from metadist.errors import MetadistError
 from metadist.settings import numbers_of
 from tests.support.doomed import Doomed
 from tests.support.quick import IMAGE_RUN, happened, journalled, timeless, train_quickly
@@ -34,9 +36,9 @@ def local_run(tmp_path_factory: pytest.TempPathFactory, omniglot: str) -> metadi
     return trained(tmp_path_factory.mktemp("local"), LONG)
 
 
-def trained(folder: Path, overrides: dict[str, Any], workers: int = 0) -> metadist.Run:
+def trained(folder: Path, overrides: dict[str, Any], workers: int = 0, **options: Any) -> metadist.Run:
     where = {"cluster.backend": "ray", "cluster.num_workers": workers, **SHARES} if workers else {}
-    return train_quickly(IMAGE_RUN, {**overrides, **where}, folder / "run")
+    return train_quickly(IMAGE_RUN, {**overrides, **where}, folder / "run", **options)
 
 
 WORKERS = [1, 2, 3, pytest.param(7, marks=pytest.mark.laws)]
@@ -51,6 +53,7 @@ def test_the_number_of_workers_does_not_change_a_bit(workers: int, local_run: me
     assert timeless(run.run_dir) == timeless(local_run.run_dir)
     assert len({event["pid"] for event in happened(run.run_dir, "worker_started")}) == workers
     assert not happened(run.run_dir, "shard_reissued")
+    assert len({event["canary"] for event in happened(run.run_dir, "worker_started")} - {None}) == 1
 
 
 @pytest.mark.ray
@@ -83,6 +86,21 @@ def test_every_algorithm_is_the_same_on_ray(name: str, tmp_path: Path) -> None:
     here = trained(tmp_path / "here", ALGORITHMS[name])
     there = trained(tmp_path / "there", ALGORITHMS[name], 2)
     assert there.summary["params_sha256"] == here.summary["params_sha256"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_a_run_does_not_go_on_where_the_bits_are_others(tmp_path: Path) -> None:
+    """As on a machine of another kind: what the canary gave when the run began is known from its journal."""
+    short = {"outer.num_steps": 2, "checkpoint.every_steps": 1, "cluster.max_restarts": 0}
+    begun = trained(tmp_path, short, 1)
+    journal = begun.run_dir / "journal.jsonl"
+    (canary,) = {event["canary"] for event in happened(begun.run_dir, "worker_started")}
+    journal.write_bytes(journal.read_bytes().replace(canary.encode(), b"0123456789abcdef"))
+    shutil.rmtree(begun.run_dir / "checkpoints" / "000002")
+    with pytest.raises(MetadistError, match="canary shard gave other bits") as caught:
+        trained(tmp_path, short, 1, resume=True)
+    assert caught.value.exit_code == 69
 
 
 def loop_of_ones_own(overrides: dict[str, Any]) -> str:

@@ -184,6 +184,33 @@ class SlowStartFactory:
 
 
 @dataclass(frozen=True)
+class OddFactory:
+    """The first process that builds its work function computes other bits than the rest; also without a canary."""
+
+    folder: str
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+        if not mark(self.folder, "odd"):
+            return numbers
+        return lambda version, shared, item: numbers(version + 1, shared, item)
+
+
+@dataclass(frozen=True)
+class StillbornFactory:
+    """Kills its process while it builds, ``times`` times."""
+
+    folder: str
+    times: int
+
+    def __call__(self) -> WorkFunction:
+        """Builds the work function."""
+        if any(mark(self.folder, f"stillborn-{n}") for n in range(self.times)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return numbers
+
+
+@dataclass(frozen=True)
 class StopFactory:
     """Item ``index`` stops its own process with SIGSTOP, at most ``times`` times a call."""
 

@@ -27,7 +27,7 @@ ERRORS: list[Exception] = [
     ContractViolation("broken rule"),
     PlaceFailure("no room"),
     ClusterUnavailable(address="10.0.0.1:6379", reason="refused", auth_mode=None),
-    GroupStartTimeout(ready=2, needed=4, timeout_s=3.0, asked="4 workers x 1 CPU", has="2 CPU (0 free)"),
+    GroupStartTimeout(ready=2, needed=4, timeout_s=3.0, asked="4 workers x 1 CPU", has="2 CPU (0 free)", last="none"),
     WorkerStartFailed(worker="w0", error_type="LookupError", message="conv5", remote_traceback="Traceback"),
     ShardFailed(
         version=417,

@@ -234,3 +234,36 @@ def test_every_item_is_finished_once_whatever_is_late_or_lost(data: st.DataObjec
             schedule.lose(chosen.worker)
             schedule.join(f"new{next(names)}")
     assert schedule.done and counted == [1] * num_items
+
+
+def test_the_last_attempt_waits_for_an_idle_node() -> None:
+    """Its memory is the node's: a neighbour could be the reason for its death."""
+    schedule = Schedule(6, max_attempts=2)
+    for worker, node in (("a", "north"), ("b", "north"), ("c", "south")):
+        schedule.join(worker, node)
+    first = {assignment.worker: assignment for assignment in reversed(schedule.issue())}
+    schedule.lose("a")  # item 0 is charged
+    assert schedule.issue() == [], "both nodes are busy"
+    schedule.finish(first["b"])
+    while schedule.running("b"):
+        schedule.finish(schedule.running("b")[0])
+    issued = schedule.issue()
+    assert [(a.index, a.worker) for a in issued] == [(0, "b")], "alone; what else is pending waits"
+    schedule.join("d", "north")
+    assert schedule.issue() == []
+    schedule.finish(issued[0])
+    assert {a.worker for a in schedule.issue()} <= {"b", "d"}
+
+
+def test_a_retired_worker_finishes_what_it_has() -> None:
+    schedule = Schedule(5)
+    schedule.join("a")
+    schedule.join("b")
+    schedule.issue()
+    schedule.retire("a")
+    for worker in ("a", "a", "b"):
+        assert schedule.finish(schedule.running(worker)[0])
+    assert [a.worker for a in schedule.issue()] == ["b"]
+    for _ in range(2):
+        schedule.finish(schedule.running("b")[0])
+    assert schedule.done

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from cluster import RayOptions
 from cluster.faults import describe_fault, is_place_fault, is_worker_fault
-from cluster.supervisor import RestartBudget, workers_needed
+from cluster.nodes import Strikes, placement
+from cluster.restarts import RestartBudget, pause_before
+from cluster.supervisor import workers_needed
 from cluster.timing import ClockOffset, union_length
 
 
@@ -21,6 +23,37 @@ def test_the_budget_is_for_a_window_of_time() -> None:
 
 def test_no_budget() -> None:
     assert RestartBudget(0, window_s=10.0).spend(0.0) is False
+
+
+def test_a_spent_budget_is_renewed_when_its_oldest_restart_leaves_the_window() -> None:
+    budget = RestartBudget(2, window_s=10.0)
+    assert budget.spend(1.0) and budget.spend(3.0) and not budget.spend(4.0)
+    assert budget.renewed() == 11.0 and budget.spend(11.0)
+    assert RestartBudget(0, window_s=10.0).renewed() is None
+
+
+def test_one_that_never_works_waits_longer_each_time_and_not_for_ever() -> None:
+    pauses = [pause_before(losses) for losses in range(1, 200)]
+    assert pauses[0] == 0 and pauses == sorted(pauses) and pauses[-1] == 60
+
+
+def test_a_result_clears_a_node_and_wrong_bits_are_not_forgiven() -> None:
+    strikes = Strikes()
+    strikes.lost("a", 0.0)
+    strikes.answered("a")
+    strikes.lost("a", 1.0)
+    assert strikes.avoided(2.0) == ()
+    strikes.lost("b", 2.0, strikes=2)  # it hung
+    strikes.wrong("c")
+    assert strikes.avoided(3.0) == ("b", "c")
+    assert strikes.avoided(1e9) == ("c",)
+
+
+def test_a_node_in_quarantine_is_the_last_resort() -> None:
+    assert placement(()) == {"scheduling_strategy": "SPREAD"}
+    options = placement(("a", "b"))
+    assert options["label_selector"] == {"ray.io/node-id": "!in(a,b)"}
+    assert options["fallback_strategy"] == [{"label_selector": {}}], "or a lone node could never be used again"
 
 
 @pytest.mark.parametrize(
