@@ -57,8 +57,8 @@ class GroupStartTimeout(ClusterError):
         super().__init__(
             f"{ready} of {needed} needed workers were ready after {timeout_s:g} s. Asked: {asked}. "
             f"Ray has: {has}. Last loss: {last.rstrip('.')}. Ask for fewer or smaller workers (num_workers, "
-            f"cpus_per_worker, gpus_per_worker), accept fewer (min_workers), or wait longer (warmup_timeout_s at the start, "
-            f"capacity_timeout_s later)."
+            f"cpus_per_worker, gpus_per_worker), accept fewer (min_workers), or wait longer (warmup_timeout_s at "
+            f"the start, capacity_timeout_s later)."
         )
         self.ready = ready
         self.needed = needed

@@ -135,9 +135,7 @@ class ClusterConfig(Section):
     backend: Literal["ray", "local"] = "ray"
     address: str | None = None
     num_workers: PositiveInt | Literal["auto"] = "auto"
-    max_workers: PositiveInt | None = Field(
-        None, description="null: num_workers; more join as nodes do"
-    )
+    max_workers: PositiveInt | None = Field(None, description="null: num_workers; more join as nodes do")
     cpus_per_worker: float = Field(1, gt=0)
     gpus_per_worker: float | Literal["auto"] = "auto"
     max_attempts: PositiveInt = 3
@@ -145,9 +143,7 @@ class ClusterConfig(Section):
     restart_window_s: float = Field(300, gt=0)
     min_workers: PositiveInt = Field(1, description="go on with so many, where the others are late or lost")
     warmup_timeout_s: float = Field(600, gt=0)
-    capacity_timeout_s: float = Field(
-        600, gt=0, description="how long fewer than min_workers are borne, later"
-    )
+    capacity_timeout_s: float = Field(600, gt=0, description="how long fewer than min_workers are borne, later")
     allow_mixed_numerics: bool = Field(False, description="take on workers whose canary shard gives other bits")
     deadline_factor: float = Field(10, gt=0, description="a shard is late after this multiple of the median")
     deadline_min_s: float = Field(30, gt=0, description="no shard is late sooner")
