@@ -78,7 +78,7 @@ def find_checkpoint(run_dir: Path, which: str | int) -> Checkpoint:
     """``"best"`` (by validation), ``"last"`` or the step of a checkpoint.
 
     Raises:
-        CheckpointDamaged: there is none, or it is not whole.
+        CheckpointDamaged: there is none, or it is not whole; nothing falls back here, since a person asked for it.
         ConfigError: ``which`` is none of these.
     """
     steps = checkpoint.steps(run_dir)

@@ -10,10 +10,12 @@ Everything else (MLflow, plots, reports) is made from this file and can be made 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,6 +55,7 @@ class Journal:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         whole, size = whole_length(self._file)
         self._end = whole
+        self._torn = False
         if whole < size:
             os.ftruncate(self._file, whole)
             self.event("journal_tail_dropped", bytes=size - whole, offset=whole)
@@ -66,13 +69,18 @@ class Journal:
         line = encode(kind, self._clock(), step, data)
         with self._lock:
             try:
+                if self._torn:
+                    os.ftruncate(self._file, self._end)
+                self._torn = True
                 written = os.write(self._file, line)
-                reason = f"{written} of {len(line)} bytes written"
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes written")
+                self._torn = False
             except OSError as error:
-                written, reason = 0, str(error)
-            if written != len(line):
-                os.ftruncate(self._file, self._end)
-                raise JournalWriteFailed(str(self.path), reason)
+                with suppress(OSError):  # then the next line, or the next opening, cuts it off
+                    os.ftruncate(self._file, self._end)
+                    self._torn = False
+                raise JournalWriteFailed(str(self.path), error.strerror or str(error)) from error
             self._end += written
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -138,20 +146,30 @@ class Journal:
             keep_rolled_back(self.run_dir, offset)
             limit_acknowledged(self.run_dir, offset)
             os.ftruncate(self._file, offset)
-            os.fsync(self._file)
             self._end = offset
+            self._sync()
 
     def sync(self) -> None:
-        """Wait until every event written so far is on the disk."""
-        os.fsync(self._file)
+        """Wait until every event written so far is on the disk.
+
+        Raises:
+            JournalWriteFailed: It is not, and may never be; a second try would not find out.
+        """
+        self._sync()
 
     def close(self) -> None:
-        """Sync and close. Closing twice is allowed."""
+        """Sync and close. Closing twice is allowed.
+
+        Raises:
+            JournalWriteFailed: It is closed, but what was written last may not be on the disk.
+        """
         with self._lock:
             if self._file >= 0:
-                os.fsync(self._file)
-                os.close(self._file)
-                self._file = -1
+                try:
+                    self._sync()
+                finally:
+                    os.close(self._file)
+                    self._file = -1
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +177,17 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except JournalWriteFailed:
+            if error is None:  # else that one is the one to report
+                raise
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise JournalWriteFailed(str(self.path), error.strerror or str(error)) from error
 
 
 def whole_length(file: int) -> tuple[int, int]:
