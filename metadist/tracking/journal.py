@@ -14,8 +14,8 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -38,6 +38,9 @@ class Journal:
         run_dir: The run folder; it is made if it is missing.
         clock: Milliseconds since 1970; tests give their own.
 
+    Raises:
+        JournalWriteFailed: The disk does not let it be opened, or a torn end be cut off.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, Journal(folder, clock=lambda: 5) as journal:
@@ -48,16 +51,16 @@ class Journal:
 
     def __init__(self, run_dir: str | Path, *, clock: Callable[[], int] = _milliseconds) -> None:
         self.run_dir = Path(run_dir).absolute()
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         self.path = self.run_dir / JOURNAL_NAME
         self._clock = clock
         self._lock = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        whole, size = whole_length(self._file)
+        with self._written():
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            whole, size = whole_length(self._file)
         self._end = whole
-        self._torn = False
-        if whole < size:
-            os.ftruncate(self._file, whole)
+        self._torn = whole < size
+        if self._torn:  # the next line cuts it off
             self.event("journal_tail_dropped", bytes=size - whole, offset=whole)
 
     def append(self, kind: str, data: Mapping[str, Any], *, step: int | None = None) -> None:
@@ -67,20 +70,20 @@ class Journal:
             JournalWriteFailed: The disk did not take the line; the journal ends with the one before.
         """
         line = encode(kind, self._clock(), step, data)
-        with self._lock:
+        with self._lock, self._written():
+            if self._torn:
+                os.ftruncate(self._file, self._end)
+            self._torn = True
             try:
-                if self._torn:
-                    os.ftruncate(self._file, self._end)
-                self._torn = True
                 written = os.write(self._file, line)
                 if written != len(line):
                     raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes written")
-                self._torn = False
-            except OSError as error:
+            except OSError:
                 with suppress(OSError):  # then the next line, or the next opening, cuts it off
                     os.ftruncate(self._file, self._end)
                     self._torn = False
-                raise JournalWriteFailed(str(self.path), error.strerror or str(error)) from error
+                raise
+            self._torn = False
             self._end += written
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -138,6 +141,7 @@ class Journal:
 
         Raises:
             JournalOffsetInvalid: No line begins at ``offset``.
+            JournalWriteFailed, SaveFailed: The disk did not take it; doing it again is allowed.
         """
         with self._lock:
             check_offset(self.path, offset)
@@ -145,9 +149,10 @@ class Journal:
                 return
             keep_rolled_back(self.run_dir, offset)
             limit_acknowledged(self.run_dir, offset)
-            os.ftruncate(self._file, offset)
-            self._end = offset
-            self._sync()
+            with self._written():
+                os.ftruncate(self._file, offset)
+                self._end = offset
+                os.fsync(self._file)
 
     def sync(self) -> None:
         """Wait until every event written so far is on the disk.
@@ -155,7 +160,8 @@ class Journal:
         Raises:
             JournalWriteFailed: It is not, and may never be; a second try would not find out.
         """
-        self._sync()
+        with self._written():
+            os.fsync(self._file)
 
     def close(self) -> None:
         """Sync and close. Closing twice is allowed.
@@ -166,7 +172,8 @@ class Journal:
         with self._lock:
             if self._file >= 0:
                 try:
-                    self._sync()
+                    with self._written():
+                        os.fsync(self._file)
                 finally:
                     os.close(self._file)
                     self._file = -1
@@ -183,9 +190,10 @@ class Journal:
             if error is None:  # else that one is the one to report
                 raise
 
-    def _sync(self) -> None:
+    @contextmanager
+    def _written(self) -> Iterator[None]:
         try:
-            os.fsync(self._file)
+            yield
         except OSError as error:
             raise JournalWriteFailed(str(self.path), error.strerror or str(error)) from error
 
