@@ -31,6 +31,7 @@ SETTINGS: dict[str, Any] = {
     "evaluation": {"every_steps": 4, "num_tasks": 4},
     "checkpoint": {"every_steps": 3, "keep": 2},
 }
+PRELOADED = ["pytest", "ray", "torch._dynamo", "metadist.run", "cluster.driver", "tests.support.driver_kills"]
 POLL_S = 0.0005  # between two looks at the journal
 MOST_DRAWS = 20  # of a moment, until one lies before the end
 
@@ -108,7 +109,7 @@ def drive(settings: Mapping[str, Any], run_dir: Path, order: Order, parent: Conn
 def live(settings: Mapping[str, Any], run_dir: Path, order: Order) -> Life:
     """Start a driver, deal the blow that was ordered from outside, and wait for its end."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["pytest", "ray", "tests.support.driver_kills"])
+    server.set_forkserver_preload(PRELOADED)
     ours, theirs = server.Pipe(duplex=False)
     process = server.Process(target=drive, args=(settings, run_dir, order, theirs))
     process.start()
