@@ -113,3 +113,8 @@ def test_find_by_name(tmp_path: Path) -> None:
     for wrong in ("9", "newest"):
         with pytest.raises(ConfigError, match="best, last or one of the steps 1, 2, 3"):
             find_checkpoint(tmp_path, wrong)
+    (tmp_path / checkpoint.FOLDER / "000003" / "params.safetensors").unlink()
+    for which in ("best", "last", 3):
+        with pytest.raises(CheckpointDamaged, match=r"000003.*another of the steps 1, 2, 3.*--resume"):
+            find_checkpoint(tmp_path, which)
+    assert find_checkpoint(tmp_path, 2).state.step == 2
