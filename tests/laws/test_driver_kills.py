@@ -20,13 +20,14 @@ from tests.support.driver_kills import KINDS, SETTINGS, Killed, Life, Order, kil
 
 LOCAL, ON_RAY = 156, 44  # runs of `make laws`
 SAMPLE = [(KINDS[number % len(KINDS)], number) for number in range(6)]
+AWAKE = {"RAY_worker_niceness": "0"}  # Ray's own 15 lets workers starve beside any other program
 LOCALLY: dict[str, object] = {"cluster.backend": "local"}
 
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[dict[str, object]]:
     """A Ray that all drivers join, and the settings for it."""
-    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}):
+    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **AWAKE}):
         os.environ.pop("RAY_ADDRESS", None)
         import ray
 
