@@ -7,6 +7,7 @@ MetadistError
 |   +-- GateRefused     65   a model's own evidence speaks against registering it
 +-- NonFiniteGradient   65   a task gave NaN or infinity; nothing was updated
 +-- ServiceAway         69   a cluster or a registry does not answer
++-- SaveFailed          69   the disk did not take a file of the run folder
 +-- RunFolderBusy       75   another driver owns the run folder; run again
 +-- OwnershipLost       75   another driver took the run folder over; it goes on
 +-- TrackingIncomplete  76   the work is done, its tracking is not
@@ -82,6 +83,27 @@ class ServiceAway(MetadistError):
     """A cluster, tracking server or registry does not answer."""
 
     exit_code = 69
+
+
+class SaveFailed(MetadistError):
+    """The operating system did not take a file: the disk is full, broken, or must not be written.
+
+    Args:
+        path: The file or folder.
+        reason: What the operating system said.
+    """
+
+    exit_code = 69
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return (
+            f"the operating system refused {self.path} ({self.reason}); what was saved before is whole: make room, or "
+            "repair the disk or its permissions, then run again with --resume"
+        )
 
 
 class RunFolderBusy(MetadistError):

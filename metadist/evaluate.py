@@ -5,6 +5,7 @@ Legend: N tasks, K inner steps.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from cluster import WorkerGroup
 from metadist.config import RunConfig
+from metadist.durable import write_atomically, writing
 from metadist.shard import TaskScores
 from metadist.sources import Source
 from metadist.tasks import plan_evaluation
@@ -148,13 +150,20 @@ def better(metric: str, new: float, old: float) -> bool:
 
 
 def save_report(report: Report, folder: Path) -> Path:
-    """Write ``report.json`` and the per-task scores ``tasks.npz`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.json"
-    path.write_text(json.dumps(report.to_json(), indent=1))
+    """Write the per-task scores ``tasks.npz`` into ``folder``, then ``report.json``: each whole or not at all.
+
+    Raises:
+        SaveFailed: the disk did not take them.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     named = {f"query/{name}": value for name, value in report.scores.query.items()}
     named |= {f"one_query/{name}": value for name, value in report.scores.one_query.items()}
-    np.savez(folder / "tasks.npz", allow_pickle=False, support_loss=report.scores.support_loss, **named)
+    scores = io.BytesIO()
+    np.savez(scores, allow_pickle=False, support_loss=report.scores.support_loss, **named)
+    write_atomically(folder / "tasks.npz", scores.getvalue())
+    path = folder / "report.json"
+    write_atomically(path, json.dumps(report.to_json(), indent=1))
     return path
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from metadist.durable import write_atomically
 from metadist.errors import OwnershipLost, RunFolderBusy
 from metadist.tracking import JOURNAL_NAME
 
@@ -89,7 +89,7 @@ class Owner:
         """End in order, if the folder is still ours."""
         self._stop.set()
         self._thread.join()
-        with suppress(OwnershipLost):
+        with suppress(OwnershipLost, OSError):  # unreleased, the lock still dies with this process
             self.check()
             _publish(self.run_dir, replace(self.record, released=True))
 
@@ -193,10 +193,9 @@ def _age(run_dir: Path) -> float:
 
 def _fence(run_dir: Path) -> None:
     """Give the journal a new file: a driver that hangs has the old one open."""
-    journal, copy = run_dir / JOURNAL_NAME, run_dir / f".{JOURNAL_NAME}"
+    journal = run_dir / JOURNAL_NAME
     if journal.exists():
-        shutil.copyfile(journal, copy)
-        os.replace(copy, journal)
+        write_atomically(journal, journal.read_bytes())
 
 
 def _lock_path(run_dir: Path, epoch: int) -> Path:

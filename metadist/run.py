@@ -18,6 +18,7 @@ from metadist import checkpoint, numerics, run_folder
 from metadist.canary import canary_of, sung
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
+from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError
 from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
@@ -31,7 +32,7 @@ from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
 from metadist.sources import build_source
 from metadist.stores import locate
-from metadist.tracking import Journal, MlflowMirror, check_reachable, resolve_tracking_uri
+from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.version import __version__
 from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
@@ -71,7 +72,7 @@ def train(
     config = recipe if isinstance(recipe, RunConfig) else load_config(recipe, set)
     folder = Path(run_dir or default_run_dir(recipe)).absolute()
     heard = observer or Observer()
-    with owned(folder, config.checkpoint.lease_s) as owner:
+    with writing(folder, only=DISK_ERRNOS), owned(folder, config.checkpoint.lease_s) as owner:
         return _train_owned(config, owner, resume, accept_numerics, heard)
 
 
@@ -90,7 +91,10 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
         record = numerics.record(place.device, config.engine.threads)
         data = parts.source.fingerprint
         notes = run_folder.check_resume(folder, config, record, data, accept_numerics=accept) if resuming else []
-        saved = checkpoint.newest_whole(folder, observer.on_message) if resuming else None
+        damages: list[str] = []
+        saved = checkpoint.newest_whole(folder, damages.append) if resuming else None
+        for damage in damages:
+            observer.on_message(damage)
         observer.on_message(plan_line(parts.config, parts, place.num_workers))
         if resume:
             where = f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
@@ -98,6 +102,10 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
         expected = sung(folder) if saved and not notes else None
         with Journal(folder) as journal:
             _open_journal(journal, parts, folder, location, record, saved)
+            for damage in damages:
+                journal.event("checkpoint_damaged", message=damage)
+            for path in checkpoint.set_aside(folder, newer_than=saved.state.step if saved else -1):
+                observer.on_message(f"the damaged checkpoint is kept as {path}; remove it when you have seen it")
             for note in notes:
                 journal.event("accepted numerics", message=note)
             mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
@@ -106,7 +114,10 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
                 outcome = _run(parts, place, journal, owner, location, saved, observer, expected)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException:
-                journal.status("FAILED")
+                try:
+                    journal.status("FAILED")
+                except JournalWriteFailed as second:  # the first error is the one to report
+                    observer.on_message(str(second))
                 raise
             finally:
                 unsent = mirror.close(timeout=DRAIN_S)

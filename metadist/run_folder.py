@@ -10,13 +10,13 @@ RUN/resolved.yaml       the resolved configuration        RUN/journal.jsonl   ev
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metadist import numerics
 from metadist.config import RunConfig
+from metadist.durable import write_atomically
 from metadist.errors import ConfigError, DataError, FingerprintMismatch
 from metadist.settings import dump, load_config, numbers_of
 
@@ -31,11 +31,9 @@ def is_used(run_dir: Path) -> bool:
 
 def begin(run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]) -> None:
     """Write what the run is made from. ``fingerprint.json`` comes last and makes the folder a run."""
-    (run_dir / RESOLVED).write_text(dump(config))
+    write_atomically(run_dir / RESOLVED, dump(config))
     text = json.dumps({"numbers": numbers_of(config), "numerics": dict(record), "data": data, **extra}, indent=1)
-    temporary = run_dir / f".{FINGERPRINT}"
-    temporary.write_text(text)
-    os.replace(temporary, run_dir / FINGERPRINT)
+    write_atomically(run_dir / FINGERPRINT, text)
 
 
 def read_fingerprint(run_dir: Path) -> dict[str, Any]:

@@ -78,20 +78,22 @@ def find_checkpoint(run_dir: Path, which: str | int) -> Checkpoint:
     """``"best"`` (by validation), ``"last"`` or the step of a checkpoint.
 
     Raises:
-        CheckpointDamaged: there is none, or it is not whole.
+        CheckpointDamaged: there is none, or it is not whole; nothing falls back here, since a person asked for it.
         ConfigError: ``which`` is none of these.
     """
     steps = checkpoint.steps(run_dir)
     if not steps:
         raise CheckpointDamaged(f"{run_dir} has no checkpoint yet")
-    if which == "last":
-        return checkpoint.load_checkpoint(run_dir, steps[-1])
-    if which == "best":
-        best = checkpoint.load_checkpoint(run_dir, steps[-1]).state.best
-        return checkpoint.load_checkpoint(run_dir, best.step if best is not None else steps[-1])
-    if not str(which).isdigit() or int(which) not in steps:
-        raise ConfigError(f"checkpoint {which!r}: use best, last or one of the steps {', '.join(map(str, steps))}")
-    return checkpoint.load_checkpoint(run_dir, int(which))
+    names = ", ".join(map(str, steps))
+    if which not in ("best", "last") and (not str(which).isdigit() or int(which) not in steps):
+        raise ConfigError(f"checkpoint {which!r}: use best, last or one of the steps {names}")
+    try:
+        found = checkpoint.load_checkpoint(run_dir, steps[-1] if which in ("best", "last") else int(which))
+        best = found.state.best if which == "best" else None
+        return found if best is None else checkpoint.load_checkpoint(run_dir, best.step)
+    except CheckpointDamaged as error:
+        cure = "train --resume falls back to an older one and computes it again"
+        raise CheckpointDamaged(f"{error}; choose another of the steps {names} with --checkpoint, or {cure}") from None
 
 
 @contextmanager

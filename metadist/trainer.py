@@ -14,13 +14,13 @@ from cluster import Folded, WorkerGroup
 from metadist import checkpoint
 from metadist.checkpoint import Best, Checkpoint, State
 from metadist.diagnostics import warnings_of
-from metadist.errors import NonFiniteGradient
+from metadist.errors import NonFiniteGradient, SaveFailed
 from metadist.evaluate import Report, better, evaluate, save_report
 from metadist.interruption import Interruption
 from metadist.outer import Outer
 from metadist.parameters import sha256
 from metadist.tasks import plan_step
-from metadist.tracking import Journal, SystemMetrics
+from metadist.tracking import Journal, JournalWriteFailed, SystemMetrics
 from metadist.worker import Assembly
 
 
@@ -119,7 +119,10 @@ class Trainer:
             return self.step(step)
         except Exception:
             if step and step not in checkpoint.steps(self.run_dir):
-                self.save(step)
+                try:
+                    self.save(step)
+                except (SaveFailed, JournalWriteFailed) as second:  # the first error is the one to report
+                    self.observer.on_message(f"step {step} could not be saved either: {second}")
             raise
 
     def step(self, step: int) -> dict[str, float]:
@@ -159,13 +162,16 @@ class Trainer:
             kind = warning.split("(")[0]
             if kind not in self._warned:
                 self._warned.add(kind)
-                self.journal.event("warning", step=step, message=warning)
-                self.observer.on_message(f"warning at step {step}: {warning}")
+                self._warn(step, warning)
         self.observer.on_evaluate(report)
         return report
 
     def save(self, step: int) -> None:
-        """Make the run whole on disk at ``step``."""
+        """Make the run whole on disk at ``step``.
+
+        Raises:
+            SaveFailed, JournalWriteFailed: the disk did not take it; what was saved before is whole.
+        """
         config, layout, flat = self.parts.config, self.parts.layout, self.outer.params
         self.journal.sync()
         state = State(
@@ -175,10 +181,16 @@ class Trainer:
             layout=[[name, list(shape)] for name, shape in zip(layout.names, layout.shapes, strict=True)],
             best=self.best,
         )
-        self.check_owner()
-        checkpoint.save_checkpoint(self.run_dir, state, flat, layout, self.outer.tensors())
+        checkpoint.save_checkpoint(
+            self.run_dir, state, flat, layout, self.outer.tensors(), before_publish=self.check_owner
+        )
         best_step = self.best.step if self.best else None
-        checkpoint.prune(self.run_dir, keep=config.checkpoint.keep, best_step=best_step)
+        for problem in checkpoint.prune(self.run_dir, keep=config.checkpoint.keep, best_step=best_step):
+            self._warn(step, problem)
+
+    def _warn(self, step: int, message: str) -> None:
+        self.journal.event("warning", step=step, message=message)
+        self.observer.on_message(f"warning at step {step}: {message}")
 
     def restore(self, saved: Checkpoint) -> int:
         """Continue from a checkpoint; returns its number of finished steps."""

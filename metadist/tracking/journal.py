@@ -10,10 +10,12 @@ Everything else (MLflow, plots, reports) is made from this file and can be made 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,6 +38,9 @@ class Journal:
         run_dir: The run folder; it is made if it is missing.
         clock: Milliseconds since 1970; tests give their own.
 
+    Raises:
+        JournalWriteFailed: The disk does not let it be opened, or a torn end be cut off.
+
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, Journal(folder, clock=lambda: 5) as journal:
@@ -46,15 +51,16 @@ class Journal:
 
     def __init__(self, run_dir: str | Path, *, clock: Callable[[], int] = _milliseconds) -> None:
         self.run_dir = Path(run_dir).absolute()
-        self.run_dir.mkdir(parents=True, exist_ok=True)
         self.path = self.run_dir / JOURNAL_NAME
         self._clock = clock
         self._lock = threading.Lock()
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        whole, size = whole_length(self._file)
+        with self._written():
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            whole, size = whole_length(self._file)
         self._end = whole
-        if whole < size:
-            os.ftruncate(self._file, whole)
+        self._torn = whole < size
+        if self._torn:  # the next line cuts it off
             self.event("journal_tail_dropped", bytes=size - whole, offset=whole)
 
     def append(self, kind: str, data: Mapping[str, Any], *, step: int | None = None) -> None:
@@ -64,15 +70,20 @@ class Journal:
             JournalWriteFailed: The disk did not take the line; the journal ends with the one before.
         """
         line = encode(kind, self._clock(), step, data)
-        with self._lock:
+        with self._lock, self._written():
+            if self._torn:
+                os.ftruncate(self._file, self._end)
+            self._torn = True
             try:
                 written = os.write(self._file, line)
-                reason = f"{written} of {len(line)} bytes written"
-            except OSError as error:
-                written, reason = 0, str(error)
-            if written != len(line):
-                os.ftruncate(self._file, self._end)
-                raise JournalWriteFailed(str(self.path), reason)
+                if written != len(line):
+                    raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes written")
+            except OSError:
+                with suppress(OSError):  # then the next line, or the next opening, cuts it off
+                    os.ftruncate(self._file, self._end)
+                    self._torn = False
+                raise
+            self._torn = False
             self._end += written
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -130,6 +141,7 @@ class Journal:
 
         Raises:
             JournalOffsetInvalid: No line begins at ``offset``.
+            JournalWriteFailed, SaveFailed: The disk did not take it; doing it again is allowed.
         """
         with self._lock:
             check_offset(self.path, offset)
@@ -137,21 +149,34 @@ class Journal:
                 return
             keep_rolled_back(self.run_dir, offset)
             limit_acknowledged(self.run_dir, offset)
-            os.ftruncate(self._file, offset)
-            os.fsync(self._file)
-            self._end = offset
+            with self._written():
+                os.ftruncate(self._file, offset)
+                self._end = offset
+                os.fsync(self._file)
 
     def sync(self) -> None:
-        """Wait until every event written so far is on the disk."""
-        os.fsync(self._file)
+        """Wait until every event written so far is on the disk.
+
+        Raises:
+            JournalWriteFailed: It is not, and may never be; a second try would not find out.
+        """
+        with self._written():
+            os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync and close. Closing twice is allowed."""
+        """Sync and close. Closing twice is allowed.
+
+        Raises:
+            JournalWriteFailed: It is closed, but what was written last may not be on the disk.
+        """
         with self._lock:
             if self._file >= 0:
-                os.fsync(self._file)
-                os.close(self._file)
-                self._file = -1
+                try:
+                    with self._written():
+                        os.fsync(self._file)
+                finally:
+                    os.close(self._file)
+                    self._file = -1
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +184,18 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except JournalWriteFailed:
+            if error is None:  # else that one is the one to report
+                raise
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise JournalWriteFailed(str(self.path), error.strerror or str(error)) from error
 
 
 def whole_length(file: int) -> tuple[int, int]:

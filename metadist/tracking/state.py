@@ -11,10 +11,10 @@ Each is replaced atomically (temporary file, fsync, rename).
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from metadist.durable import write_atomically
 from metadist.tracking.events import JOURNAL_NAME, decode, read_events
 
 RUN_NAME = "mlflow.json"
@@ -50,21 +50,6 @@ class Acknowledged:
 
     offset: int = 0
     refused: int = 0
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees either the old text or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def load_run(run_dir: Path) -> MirrorRun | None:

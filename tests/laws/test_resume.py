@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -193,6 +194,43 @@ def test_a_truncated_newest_checkpoint_falls_back_loudly(victim: str, tmp_path: 
     again = train_quickly(SMALL_RUN, {}, run.run_dir, resume=True, observer=observer)
     assert any("000010" in message and "falling back" in message for message in messages), messages
     assert any("from step 5" in message for message in messages)
+    (event,) = happened(run.run_dir, "checkpoint_damaged")
+    assert "000010" in event["message"]
+    assert (run.run_dir / "checkpoints" / "set-aside-000010" / victim).is_file()
+    assert again.summary["params_sha256"] == run.summary["params_sha256"]
+
+
+def test_a_damaged_checkpoint_is_not_counted_among_those_that_are_kept(tmp_path: Path) -> None:
+    """Else pruning would keep it and remove the whole ones; the driver is stopped before it saves step 10 again."""
+    settings: dict[str, Any] = {"checkpoint": {"every_steps": 2, "keep": 2}, "evaluation.every_steps": 100}
+    whole = train_quickly(SMALL_RUN, settings, tmp_path / "whole")
+    crashed_after(9, settings, tmp_path / "crashed")
+    assert checkpoint.steps(tmp_path / "crashed") == [6, 8]
+    (tmp_path / "crashed" / "checkpoints" / "000008" / "state.json").unlink()
+    settings["checkpoint"] = {"every_steps": 1, "keep": 1}
+
+    def on_step(done: int, metrics: Mapping[str, float]) -> None:
+        if done == 8:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train_quickly(SMALL_RUN, settings, tmp_path / "crashed", resume=True, observer=Observer(on_step=on_step))
+    assert checkpoint.steps(tmp_path / "crashed") == [7]
+    resumed = train_quickly(SMALL_RUN, settings, tmp_path / "crashed", resume=True)
+    assert resumed.summary["params_sha256"] == whole.summary["params_sha256"]
+    same_checkpoint(resumed, whole, 10)
+
+
+def test_no_whole_checkpoint_at_all_starts_afresh_and_says_so(tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {}, tmp_path / "run")
+    for step in checkpoint.steps(run.run_dir):
+        shutil.rmtree(run.run_dir / "checkpoints" / f"{step:06d}")
+        (run.run_dir / "checkpoints" / f"{step:06d}").mkdir()
+    messages: list[str] = []
+    again = train_quickly(SMALL_RUN, {}, run.run_dir, resume=True, observer=Observer(on_message=messages.append))
+    assert [("falling back" in text, "starting afresh" in text) for text in messages].count((True, False)) == 2
+    assert any("starting afresh" in text for text in messages)
+    assert len(happened(run.run_dir, "checkpoint_damaged")) == 2
     assert again.summary["params_sha256"] == run.summary["params_sha256"]
 
 

@@ -84,17 +84,17 @@ def test_prune_keeps_the_last_and_the_best(tmp_path: Path) -> None:
 
 def test_a_save_that_is_interrupted_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
-    whole = checkpoint._write
+    whole = checkpoint.write_synced
 
     def failing(path: Path, blob: bytes) -> None:
         if path.name == "state.json":
-            raise OSError("No space left on device")
+            raise KeyboardInterrupt
         whole(path, blob)
 
-    monkeypatch.setattr(checkpoint, "_write", failing)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(checkpoint, "write_synced", failing)
+    with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
-    assert steps(tmp_path) == [1]
+    assert [path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()] == ["000001"]
     monkeypatch.undo()
     save(tmp_path, 2)
     assert steps(tmp_path) == [1, 2]
@@ -113,3 +113,8 @@ def test_find_by_name(tmp_path: Path) -> None:
     for wrong in ("9", "newest"):
         with pytest.raises(ConfigError, match="best, last or one of the steps 1, 2, 3"):
             find_checkpoint(tmp_path, wrong)
+    (tmp_path / checkpoint.FOLDER / "000003" / "params.safetensors").unlink()
+    for which in ("best", "last", 3):
+        with pytest.raises(CheckpointDamaged, match=r"000003.*another of the steps 1, 2, 3.*--resume"):
+            find_checkpoint(tmp_path, which)
+    assert find_checkpoint(tmp_path, 2).state.step == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,7 +15,9 @@ from metadist.ownership import owned
 from metadist.parameters import flatten
 from metadist.replay import replay_shard
 from metadist.tasks import plan_step
+from metadist.trainer import reduced
 from metadist.worker import factory_of
+from tests.support.disk import Disk, Fault
 from tests.support.quick import SMALL_RUN, journalled, train_quickly
 
 
@@ -26,6 +29,51 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path: Path) -
     assert [event["status"] for event in journalled(tmp_path / "run", "status")] == ["RUNNING", "FAILED"]
     with owned(tmp_path / "run"):  # the folder was let go
         pass
+
+
+class FailsThirdTime:
+    """Stands where the reduction of a step stands."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def __call__(self, *arguments: Any) -> Any:
+        self._steps += 1
+        return reduced(*arguments) if self._steps < 3 else 1 // 0
+
+
+def test_an_error_is_not_hidden_by_a_disk_that_fails_as_well(tmp_path: Path) -> None:
+    """The step fails, then so does saving what was reached, and the journal's last line."""
+    disk = Disk()
+
+    def on_step(step: int, metrics: Any) -> None:
+        if step == 2:
+            disk.fault = Fault(at=len(disk.calls) + 1, kind="ENOSPC", lasting=True)
+
+    told: list[str] = []
+    observer = Observer(on_step=on_step, on_message=told.append)
+    with disk.armed(), mock.patch("metadist.trainer.reduced", FailsThirdTime()), pytest.raises(ZeroDivisionError):
+        train_quickly(SMALL_RUN, {}, tmp_path / "run", observer=observer)
+    assert any("step 2 could not be saved either" in text and "No space left" in text for text in told), told
+    assert [event["status"] for event in journalled(tmp_path / "run", "status")] == ["RUNNING"]
+
+
+def test_old_checkpoints_that_cannot_be_removed_do_not_end_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr("os.rmdir", refuse)  # as on a network file system, while somebody reads there
+    told: list[str] = []
+    settings = {"checkpoint": {"every_steps": 2, "keep": 1}}
+    train_quickly(SMALL_RUN, settings, tmp_path / "run", observer=Observer(on_message=told.append))
+    assert any("cannot be removed" in text and "Directory not empty" in text for text in told)
+    monkeypatch.undo()
+    settings = {"checkpoint": {"every_steps": 2, "keep": 1}, "outer.num_steps": 12}
+    run = train_quickly(SMALL_RUN, settings, tmp_path / "run", resume=True)
+    assert checkpoint.steps(run.run_dir) == sorted({12, run.summary["best"]["step"]})
+    assert not list((run.run_dir / "checkpoints").glob(".*"))
 
 
 def test_the_journal_of_a_run(tmp_path: Path) -> None:
