@@ -26,6 +26,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 75
 EXIT_TRACKING_INCOMPLETE = 76
 EXIT_CTRL_C = 130
+MAX_NAMED = 16  # tasks in one message
 
 
 class MetadistError(Exception):
@@ -55,26 +56,28 @@ class CheckpointDamaged(DataError):
 
 
 class NonFiniteGradient(MetadistError):
-    """A shard's tasks gave NaN or infinity. Raised before the update, so no parameter has changed.
+    """Tasks gave NaN or infinity. Raised before the update, so no parameter has changed.
 
     Args:
         what: What was not finite, for instance ``"the meta-gradient"``.
         step: Outer step.
-        shard: Shard index in the step.
+        shard: Shard index in the step; None where it is the step as a whole.
         tasks: Keys of the failing tasks.
     """
 
     exit_code = 65
 
-    def __init__(self, what: str, step: int, shard: int, tasks: tuple[str, ...]) -> None:
+    def __init__(self, what: str, step: int, shard: int | None, tasks: tuple[str, ...]) -> None:
         super().__init__(what, step, shard, tasks)
         self.what, self.step, self.shard, self.tasks = what, step, shard, tasks
 
     def __str__(self) -> str:
+        where = f"step {self.step}" if self.shard is None else f"step {self.step}, shard {self.shard}"
+        more = len(self.tasks) - MAX_NAMED
+        tasks = ", ".join(self.tasks[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         return (
-            f"{self.what} is not finite at step {self.step}, shard {self.shard}, "
-            f"tasks {', '.join(self.tasks)}; nothing was updated. "
-            "A smaller algorithm.inner_lr or outer.lr is the usual cure."
+            f"{self.what} is not finite at {where}, tasks {tasks}; nothing was updated. A smaller "
+            "algorithm.inner_lr or outer.lr is the usual cure; outer.on_nonfinite: drop leaves single tasks out"
         )
 
 

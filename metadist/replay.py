@@ -13,6 +13,7 @@ from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
 from metadist.run_folder import read_fingerprint
 from metadist.run_reader import load_run
+from metadist.shard import dropped_keys
 from metadist.tasks import plan_step
 from metadist.trainer import reduced
 from metadist.worker import factory_of
@@ -48,5 +49,6 @@ def replay_shard(run_dir: str | Path, *, step: int, shard: int, on_message: Call
         "tasks": list(plan[shard].keys()),
         "params_sha256": sha256(outer.params),
         "gradient_sha256": sha256(result.vector),
+        "dropped": list(dropped_keys(result.metrics)),
         **{name: total / count for name, (total, count) in result.metrics.items() if count},
     }

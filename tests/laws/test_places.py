@@ -15,8 +15,9 @@ import torch
 import metadist
 import metadist.run
 from metadist.settings import numbers_of
+from tests.laws.test_nonfinite import DROP
 from tests.support.doomed import Doomed
-from tests.support.quick import IMAGE_RUN, happened, journalled, timeless, train_quickly
+from tests.support.quick import IMAGE_RUN, SMALL_RUN, happened, journalled, timeless, train_quickly
 
 pytestmark = pytest.mark.usefixtures("omniglot")
 
@@ -58,8 +59,11 @@ def local_run(tmp_path_factory: pytest.TempPathFactory, omniglot: str) -> metadi
 
 
 def trained(folder: Path, overrides: dict[str, Any], workers: int = 0) -> metadist.Run:
-    where = {"cluster.backend": "ray", "cluster.num_workers": workers} if workers else {}
-    return train_quickly(IMAGE_RUN, {**overrides, **where}, folder / "run")
+    return train_quickly(IMAGE_RUN, {**overrides, **(on_ray(workers) if workers else {})}, folder / "run")
+
+
+def on_ray(workers: int) -> dict[str, Any]:
+    return {"cluster.backend": "ray", "cluster.num_workers": workers}
 
 
 WORKERS = [1, 2, 3, pytest.param(7, marks=pytest.mark.laws)]
@@ -106,6 +110,16 @@ def test_every_algorithm_is_the_same_on_ray(name: str, tmp_path: Path) -> None:
     here = trained(tmp_path / "here", ALGORITHMS[name])
     there = trained(tmp_path / "there", ALGORITHMS[name], 2)
     assert there.summary["params_sha256"] == here.summary["params_sha256"]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("a_ray")
+def test_dropped_tasks_are_the_same_ones_on_ray(tmp_path: Path) -> None:
+    here = train_quickly(SMALL_RUN, DROP, tmp_path / "here")
+    there = train_quickly(SMALL_RUN, {**DROP, **on_ray(3)}, tmp_path / "there")
+    assert there.summary["params_sha256"] == here.summary["params_sha256"]
+    assert timeless(there.run_dir) == timeless(here.run_dir)
+    assert happened(there.run_dir, "tasks_dropped") == happened(here.run_dir, "tasks_dropped") != []
 
 
 def loop_of_ones_own(overrides: dict[str, Any]) -> str:

@@ -27,6 +27,23 @@ def smooth(spec: TaskSpec, *, width: int = 5) -> nn.Module:
     return SmoothNorm(spec.input_shape[0], spec.outputs, width)
 
 
+class Fragile(nn.Module):
+    """A net whose outputs are NaN where an input is above a limit: some tasks have no finite gradient."""
+
+    def __init__(self, spec: TaskSpec, limit: float) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(spec.input_shape[0], 6), nn.Linear(6, spec.outputs)
+        self.limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = cast(Tensor, self.head(torch.tanh(self.body(x))))
+        return outputs + torch.where(x.max() > self.limit, torch.nan, 0.0)
+
+
+def fragile(spec: TaskSpec, *, limit: float) -> nn.Module:
+    return Fragile(spec, limit)
+
+
 class PartlyFrozen(nn.Module):
     """A net that itself marks a leaf as not learned and holds a buffer."""
 
