@@ -14,12 +14,11 @@ MetadistError
 |   +-- ModelError      78   the model cannot be meta-trained as asked
 |   +-- FingerprintMismatch 78   the run folder belongs to another configuration
 +-- CheckpointDamaged   65   no whole checkpoint is left
++-- FailedForGood            the run failed before, and would again; it has that failure's code
 ```
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 EXIT_DONE = 0
 EXIT_BUG = 70
@@ -32,7 +31,7 @@ MAX_NAMED = 16  # tasks in one message
 class MetadistError(Exception):
     """Base of every error that metadist raises on purpose; the message is one line for a person."""
 
-    exit_code: ClassVar[int] = EXIT_BUG
+    exit_code: int = EXIT_BUG
 
 
 class UsageError(MetadistError):
@@ -113,6 +112,31 @@ class ConfigError(MetadistError):
 
 class ModelError(ConfigError):
     """The model cannot be built, or cannot be meta-trained as asked."""
+
+
+class FailedForGood(MetadistError):
+    """The run in this folder failed in a way that the same command would meet again.
+
+    Args:
+        run_dir: The run folder.
+        when: Local time of the failure.
+        exit_code: The code with which the run ended, and with which this ends, too.
+        error: Type of the error.
+        message: First line of its message.
+        cure: What to do about it.
+    """
+
+    def __init__(self, run_dir: str, when: str, exit_code: int, error: str, message: str, cure: str) -> None:
+        super().__init__(run_dir, when, exit_code, error, message, cure)
+        self.run_dir, self.when, self.error, self.message, self.cure = run_dir, when, error, message, cure
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return (
+            f"{self.run_dir} failed for good on {self.when} ({self.error}, exit code {self.exit_code}), so nothing was "
+            f"started. It said: {self.message} | First {self.cure}; then --retry instead of --resume goes on. "
+            f"{self.run_dir}/failed.json has the whole message"
+        )
 
 
 class FingerprintMismatch(ConfigError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import numpy as np
 
 import cluster
 from cluster import Event
-from metadist import checkpoint, numerics, run_folder
+from metadist import numerics, run_folder
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
-from metadist.errors import ConfigError, MetadistError
+from metadist.errors import ConfigError, MetadistError, UsageError
+from metadist.failed import forget, marked, refuse_failed
 from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
 from metadist.interruption import watched
@@ -26,6 +27,7 @@ from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.plan_line import plan_line
+from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
 from metadist.sources import build_source
@@ -52,6 +54,8 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     accept_numerics: bool = False,
+    accept: Collection[str] = (),
+    retry: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Meta-train a recipe (a shipped name, a YAML path or a mapping) and return the run.
@@ -62,6 +66,8 @@ def train(
         run_dir: The run folder; by default a new one under ``runs/``.
         resume: Continue what the folder holds; start where it holds nothing.
         accept_numerics: Continue although the numerics record differs.
+        accept: Continue although these differ: configuration keys, names of the numerics record.
+        retry: Resume although the run failed for good; call it once the cause is mended.
         observer: Hears of steps, evaluations and messages.
 
     Raises:
@@ -70,11 +76,15 @@ def train(
     config = recipe if isinstance(recipe, RunConfig) else load_config(recipe, set)
     folder = Path(run_dir or default_run_dir(recipe)).absolute()
     heard = observer or Observer()
+    if accept and not (resume or retry):
+        raise UsageError(f"accept {', '.join(accept)}: only a resume goes on across differences")
     with owned(folder, config.checkpoint.lease_s) as owner:
-        return _train_owned(config, owner, resume, accept_numerics, heard)
+        if not retry and resume:
+            refuse_failed(folder)
+        return _train_owned(config, owner, resume or retry, accept_of(accept, accept_numerics), heard)
 
 
-def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, observer: Observer) -> Run:
+def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: Accept, observer: Observer) -> Run:
     begun, folder = time.perf_counter(), owner.run_dir
     resuming = resume and run_folder.is_used(folder)
     if not resuming:
@@ -87,21 +97,22 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
     with translated(folder), place_of(config) as place:
         parts = replace(parts, config=_on_device(config, place.device))
         record = numerics.record(place.device, config.engine.threads)
-        data = parts.source.fingerprint
-        notes = run_folder.check_resume(folder, config, record, data, accept_numerics=accept) if resuming else []
-        saved = checkpoint.newest_whole(folder, observer.on_message) if resuming else None
+        start = Start()
+        if resuming:
+            start = start_of(folder, parts, record, accept, observer.on_message)
+        else:
+            run_folder.check_names(accept.names, {*numbers_of(config), *record})
         observer.on_message(plan_line(parts.config, parts, place.num_workers))
         if resume:
-            where = f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
-            observer.on_message(where)
+            fresh = f"starting afresh in {folder}"
+            observer.on_message(f"resuming {folder} from step {start.step}" if start.saved else fresh)
         with Journal(folder) as journal:
-            _open_journal(journal, parts, folder, location, record, saved)
-            for note in notes:
-                journal.event("accepted numerics", message=note)
+            _open_journal(journal, parts, folder, location, record, start)
             mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
             try:
                 mirror.start()
-                outcome = _run(parts, place, journal, owner, location, saved, observer)
+                with marked(folder, owner.check), translated(folder):
+                    outcome = _run(parts, place, journal, owner, location, start.saved, observer)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException:
                 journal.status("FAILED")
@@ -165,26 +176,28 @@ def _open_journal(
     folder: Path,
     location: str | None,
     record: Mapping[str, Any],
-    saved: Checkpoint | None,
+    start: Start,
 ) -> None:
     config = parts.config
-    if saved is not None:
-        journal.truncate_to(saved.state.journal_offset)
-        journal.event("resumed", step=saved.state.step)
+    if start.saved is not None:
+        journal.truncate_to(start.saved.state.journal_offset)
+        journal.event("resumed", step=start.step)
     elif run_folder.is_used(folder):
         journal.truncate_to(0)
+    forget(folder)
     journal.status("RUNNING")
-    if saved is None:
-        extra = {"location": location, "version": __version__}
-        run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
+    extra = {"location": location, "version": __version__, "accepted": start.accepted}
+    run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
+    tags = {
+        "metadist.version": __version__,
+        "metadist.fingerprint": fingerprint(numbers_of(config)),
+        **{f"numerics.{name}": str(value) for name, value in record.items()},
+    }
+    start.tell(journal)
+    if start.saved is None or start.accepted:
+        journal.tags(tags)
+    if start.saved is None:
         journal.params(flat(config))
-        journal.tags(
-            {
-                "metadist.version": __version__,
-                "metadist.fingerprint": fingerprint(numbers_of(config)),
-                **{f"numerics.{name}": str(value) for name, value in record.items()},
-            }
-        )
         name = config.tasks.path or config.tasks.name or "tasks"
         journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
 
