@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cluster import Partial
 from metadist import numerics
@@ -72,11 +72,11 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
             }.items():
                 by_step.setdefault(name, []).append(value)
             before_after.append(objective.loss(algorithm.predict(adapted, support.x), support))
-        alone = vmap(lambda x: algorithm.predict(path[-1], x))(tree_map(lambda x: x[:, None], query.x))[:, 0]
+        alone = each(lambda x: algorithm.predict(path[-1], x), tree_map(lambda x: x[:, None], query.x))[:, 0]
         one = {"loss": objective.loss(alone, query), **objective.metrics(alone, query)}
         return {name: torch.stack(values) for name, values in by_step.items()}, torch.stack(before_after), one
 
-    lift = batched if config.engine.tasks_axis == "vmap" else looped
+    lift, each = (batched, _each_at_once) if config.engine.tasks_axis == "vmap" else (looped, _each_alone)
     gradient, lifted_scores = lift(algorithm.meta_gradient), lift(scores)
     if config.engine.compile == "on":
         numerics.pin_compiler()
@@ -223,6 +223,19 @@ def _agreement_sums(rows: Tensor) -> Tensor:
     count = alive.sum()
     units = rows / torch.where(alive, norms, torch.ones_like(norms))[:, None]
     return torch.stack([(units.sum(0).square().sum() - count) / 2, count * (count - 1) / 2])
+
+
+def _each_at_once(function: Callable[[Any], Tensor], x: Any) -> Tensor:
+    return vmap(function)(x)
+
+
+def _each_alone(function: Callable[[Any], Tensor], x: Any) -> Tensor:
+    count = len(tree_leaves(x)[0])
+    return torch.stack([function(_row(x, index)) for index in range(count)])
+
+
+def _row(tree: Any, index: int) -> Any:
+    return tree_map(lambda leaf: leaf[index], tree)
 
 
 def _moved(task: Task, device: str) -> Task:

@@ -283,7 +283,7 @@ def test_other_numerics_are_accepted_by_name_or_as_a_whole(tmp_path: Path) -> No
     old["numerics"].update(torch_version="1.0", machine="other")
     for how in ({"accept": ["torch_version,machine"]}, {"accept_numerics": True}):
         made_from.write_text(json.dumps(old))
-        with pytest.raises(FingerprintMismatch, match="machine: 'other' -> .*--accept machine goes on"):
+        with pytest.raises(FingerprintMismatch, match=r"machine: 'other' -> .*--accept machine goes on"):
             train_quickly(SMALL_RUN, {}, tmp_path / "run", resume=True, accept=["torch_version"])
         run = train_quickly(SMALL_RUN, {}, tmp_path / "run", resume=True, **how)
         told = happened(run.run_dir, "accepted_difference")
