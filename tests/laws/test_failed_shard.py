@@ -65,5 +65,5 @@ def test_a_worker_that_raises(workers: int, num_steps: int, failing: int, tmp_pa
         debugged = run(tmp_path, *command, debugger=True)
         assert "Entering post mortem debugging" in debugged.stdout, debugged.stdout + debugged.stderr
         assert "models.py" in debugged.stdout and "-> raise ValueError" in debugged.stdout
-    (tmp_path / "mended").touch()
-    assert run(tmp_path, *command).returncode == 0
+        (tmp_path / "mended").touch()
+        assert run(tmp_path, *command).returncode == 0
