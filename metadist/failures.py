@@ -17,7 +17,8 @@ from cluster import (
     WorkersLost,
     WorkerStartFailed,
 )
-from metadist.errors import EXIT_BUG, EXIT_CTRL_C, DataError, MetadistError, ServiceAway
+from metadist.errors import EXIT_BUG, EXIT_CTRL_C, EXIT_INTERRUPTED, DataError, MetadistError, ServiceAway
+from metadist.interruption import Terminated
 from tasks_store import TaskStoreError
 
 DATA_ERRORS = (
@@ -51,6 +52,8 @@ def exit_code_of(error: BaseException) -> int:
         return DataError.exit_code
     if isinstance(error, ClusterError):
         return ServiceAway.exit_code
+    if isinstance(error, Terminated):
+        return EXIT_INTERRUPTED
     return EXIT_CTRL_C if isinstance(error, KeyboardInterrupt) else EXIT_BUG
 
 

@@ -21,7 +21,7 @@ from metadist.errors import ConfigError, MetadistError, UsageError
 from metadist.failed import forget, marked, refuse_failed
 from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
-from metadist.interruption import watched
+from metadist.interruption import Interruption, watched
 from metadist.outer import Outer
 from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
@@ -78,13 +78,16 @@ def train(
     heard = observer or Observer()
     if accept and not (resume or retry):
         raise UsageError(f"accept {', '.join(accept)}: only a resume goes on across differences")
-    with owned(folder, config.checkpoint.lease_s) as owner:
+    with watched() as interruption, owned(folder, config.checkpoint.lease_s) as owner:
         if not retry and resume:
             refuse_failed(folder)
-        return _train_owned(config, owner, resume or retry, accept_of(accept, accept_numerics), heard)
+        accepted = accept_of(accept, accept_numerics)
+        return _train_owned(config, owner, resume or retry, accepted, heard, interruption)
 
 
-def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: Accept, observer: Observer) -> Run:
+def _train_owned(
+    config: RunConfig, owner: Owner, resume: bool, accept: Accept, observer: Observer, interruption: Interruption
+) -> Run:
     begun, folder = time.perf_counter(), owner.run_dir
     resuming = resume and run_folder.is_used(folder)
     if not resuming:
@@ -95,6 +98,7 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: Accept, 
     if config.tracking.required:
         check_reachable(uri, timeout=5)
     with translated(folder), place_of(config) as place:
+        interruption.watch()
         parts = replace(parts, config=_on_device(config, place.device))
         record = numerics.record(place.device, config.engine.threads)
         start = Start()
@@ -112,10 +116,10 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: Accept, 
             try:
                 mirror.start()
                 with marked(folder, owner.check), translated(folder):
-                    outcome = _run(parts, place, journal, owner, location, start.saved, observer)
+                    outcome = _run(parts, place, journal, owner, location, start.saved, observer, interruption)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
-            except BaseException:
-                journal.status("FAILED")
+            except BaseException as error:
+                journal.status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 raise
             finally:
                 unsent = mirror.close(timeout=DRAIN_S)
@@ -131,6 +135,7 @@ def _run(
     location: str | None,
     saved: Checkpoint | None,
     observer: Observer,
+    interruption: Interruption,
 ) -> Outcome:
     """Train on a group from the checkpoint, or from the start; then draw the run's pictures."""
 
@@ -140,10 +145,11 @@ def _run(
     folder = owner.run_dir
     outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
     factory = factory_of(parts, location, place.device, folder)
-    with watched() as interruption, open_group(parts.config, place, factory, on_event) as group:
+    with open_group(parts.config, place, factory, on_event) as group:
         trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
         start = trainer.restore(saved) if saved else 0
-        outcome = trainer.run(start, interruption)
+        with interruption.in_training():
+            outcome = trainer.run(start, interruption)
     for picture in draw(folder):
         journal.artifact(picture, folder="plots")
     journal.artifact(folder / run_folder.RESOLVED)

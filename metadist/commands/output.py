@@ -69,7 +69,7 @@ def guarded() -> Iterator[None]:
     Under ``python -m pdb`` every error goes through as it is, so that the debugger stops where it was raised.
     """
     from cluster import ClusterError
-    from metadist.errors import EXIT_CTRL_C, MetadistError
+    from metadist.errors import MetadistError
     from metadist.failures import exit_code_of
     from tasks_store import TaskStoreError
 
@@ -79,8 +79,8 @@ def guarded() -> Iterator[None]:
         if is_debugged():
             raise
         _fail(str(error), exit_code_of(error))
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_CTRL_C)
+    except KeyboardInterrupt as stop:
+        _fail("interrupted; nothing that was whole is lost, run again with --resume", exit_code_of(stop))
 
 
 def is_debugged() -> bool:

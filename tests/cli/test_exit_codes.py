@@ -6,6 +6,7 @@ process of their own.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import yaml
 from metadist.errors import ConfigError, MetadistError, OwnershipLost, ServiceAway
 from metadist.failed import is_permanent, marked, read_mark
 from metadist.failures import exit_code_of
+from metadist.interruption import Terminated
 from metadist.ownership import owned
 from metadist.tracking import JournalWriteFailed
 from tasks_store import TaskStoreError
@@ -153,6 +155,7 @@ ERRORS: dict[BaseException, tuple[int, bool]] = {
     ServiceAway("no cluster"): (69, False),
     OwnershipLost("another driver"): (75, False),
     KeyboardInterrupt(): (130, False),
+    Terminated(): (75, False),
 }
 
 
@@ -186,6 +189,38 @@ def test_no_cluster_at_the_address(workplace: Path) -> None:
     done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
     assert done.returncode == 69, done.stderr
     assert "127.0.0.1:9" in done.stderr and "RAY_AUTH_MODE" in done.stderr and "Traceback" not in done.stderr
+
+
+STARTS = {"local": "building", "ray": "tasks = "}  # what is said while the net is built, and before workers start
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", [pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.laws]), "local"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_step_ends_it_at_once(workplace: Path, number: int, backend: str) -> None:
+    """Here the net's factory never returns; with Ray the workers take seconds to start."""
+    (workplace / "slow.py").write_text(
+        "import sys, threading\nfrom torch import nn\ndef build(spec, wait):\n"
+        "    if wait:\n        print('building', file=sys.stderr, flush=True)\n        threading.Event().wait(250)\n"
+        "    return nn.Linear(5, spec.outputs)\n"
+    )
+    recipe = {**RECIPE, "model": {"factory": "slow:build", "options": {"wait": backend == "local"}}}
+    (workplace / "slow.yaml").write_text(yaml.safe_dump({**recipe, "cluster": {"backend": backend, "num_workers": 1}}))
+    command = [sys.executable, "-m", "metadist", "train", "slow.yaml", "--run-dir", "run"]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    with subprocess.Popen(command, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if STARTS[backend] in line:
+                process.send_signal(number)
+                break
+        said.append(process.stderr.read())
+        code = process.wait()
+    assert code == (130 if number == signal.SIGINT else 75), said
+    assert "interrupted; nothing that was whole is lost" in said[-1] and "Traceback" not in said[-1]
+    assert read_mark(workplace / "run") is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
