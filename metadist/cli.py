@@ -53,6 +53,10 @@ def main() -> None:
         import sys
         import traceback
 
+        from metadist.commands.output import is_debugged
+
+        if is_debugged():
+            raise
         traceback.print_exc()
         sys.stderr.write("error: this is a bug of metadist; the traceback above says where\n")
         sys.exit(EXIT_BUG)

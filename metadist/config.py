@@ -116,6 +116,9 @@ class OuterConfig(Section):
     num_steps: PositiveInt = 1000
     clip_norm: float | None = Field(None, gt=0)
     reduction: Literal["mean", "sum"] = "mean"
+    on_nonfinite: Literal["stop", "drop"] = Field(
+        "stop", description="a task with a NaN or infinite gradient or loss ends the run, or is left out and journalled"
+    )
 
 
 class EngineConfig(Section):

@@ -15,24 +15,24 @@ MetadistError
 |   +-- ModelError      78   the model cannot be meta-trained as asked
 |   +-- FingerprintMismatch 78   the run folder belongs to another configuration
 +-- CheckpointDamaged   65   no whole checkpoint is left
++-- FailedForGood            the run failed before, and would again; it has that failure's code
 ```
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 EXIT_DONE = 0
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 75
 EXIT_TRACKING_INCOMPLETE = 76
 EXIT_CTRL_C = 130
+MAX_NAMED = 16  # tasks in one message
 
 
 class MetadistError(Exception):
     """Base of every error that metadist raises on purpose; the message is one line for a person."""
 
-    exit_code: ClassVar[int] = EXIT_BUG
+    exit_code: int = EXIT_BUG
 
 
 class UsageError(MetadistError):
@@ -56,26 +56,28 @@ class CheckpointDamaged(DataError):
 
 
 class NonFiniteGradient(MetadistError):
-    """A shard's tasks gave NaN or infinity. Raised before the update, so no parameter has changed.
+    """Tasks gave NaN or infinity. Raised before the update, so no parameter has changed.
 
     Args:
         what: What was not finite, for instance ``"the meta-gradient"``.
         step: Outer step.
-        shard: Shard index in the step.
+        shard: Shard index in the step; None where it is the step as a whole.
         tasks: Keys of the failing tasks.
     """
 
     exit_code = 65
 
-    def __init__(self, what: str, step: int, shard: int, tasks: tuple[str, ...]) -> None:
+    def __init__(self, what: str, step: int, shard: int | None, tasks: tuple[str, ...]) -> None:
         super().__init__(what, step, shard, tasks)
         self.what, self.step, self.shard, self.tasks = what, step, shard, tasks
 
     def __str__(self) -> str:
+        where = f"step {self.step}" if self.shard is None else f"step {self.step}, shard {self.shard}"
+        more = len(self.tasks) - MAX_NAMED
+        tasks = ", ".join(self.tasks[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
         return (
-            f"{self.what} is not finite at step {self.step}, shard {self.shard}, "
-            f"tasks {', '.join(self.tasks)}; nothing was updated. "
-            "A smaller algorithm.inner_lr or outer.lr is the usual cure."
+            f"{self.what} is not finite at {where}, tasks {tasks}; nothing was updated. A smaller "
+            "algorithm.inner_lr or outer.lr is the usual cure; outer.on_nonfinite: drop leaves single tasks out"
         )
 
 
@@ -132,6 +134,31 @@ class ConfigError(MetadistError):
 
 class ModelError(ConfigError):
     """The model cannot be built, or cannot be meta-trained as asked."""
+
+
+class FailedForGood(MetadistError):
+    """The run in this folder failed in a way that the same command would meet again.
+
+    Args:
+        run_dir: The run folder.
+        when: Local time of the failure.
+        exit_code: The code with which the run ended, and with which this ends, too.
+        error: Type of the error.
+        message: First line of its message.
+        cure: What to do about it.
+    """
+
+    def __init__(self, run_dir: str, when: str, exit_code: int, error: str, message: str, cure: str) -> None:
+        super().__init__(run_dir, when, exit_code, error, message, cure)
+        self.run_dir, self.when, self.error, self.message, self.cure = run_dir, when, error, message, cure
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return (
+            f"{self.run_dir} failed for good on {self.when} ({self.error}, exit code {self.exit_code}), so nothing was "
+            f"started. It said: {self.message} | First {self.cure}; then --retry instead of --resume goes on. "
+            f"{self.run_dir}/failed.json has the whole message"
+        )
 
 
 class FingerprintMismatch(ConfigError):

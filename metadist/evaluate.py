@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,9 @@ def diverged(loss: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def better(metric: str, new: float, old: float) -> bool:
-    """Whether ``new`` beats ``old``: accuracies grow, losses and errors fall."""
+    """Whether ``new`` beats ``old``: accuracies grow, losses and errors fall; any figure beats NaN."""
+    if math.isnan(old):
+        return not math.isnan(new)
     return new > old if metric == "accuracy" else new < old
 
 

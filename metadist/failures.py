@@ -1,7 +1,9 @@
-"""What goes wrong in a worker, told in the driver's words: exit code, task keys, and the line that replays it."""
+"""What goes wrong in a run, told in the driver's words: exit code, task keys, and the line that replays it."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,11 @@ from cluster import (
     ShardFailed,
     ShardPoisoned,
     WorkersLost,
+    WorkerStartFailed,
 )
-from metadist.errors import DataError, MetadistError, ServiceAway
+from metadist.errors import EXIT_BUG, EXIT_CTRL_C, EXIT_INTERRUPTED, DataError, MetadistError, ServiceAway
+from metadist.interruption import Terminated
+from tasks_store import TaskStoreError
 
 DATA_ERRORS = (
     "NonFiniteGradient",
@@ -24,6 +29,7 @@ DATA_ERRORS = (
     "SchemaMismatch",
     "DataError",
 )
+FIXED_TASKS = re.compile(r"tasks (\w+)/fixed/")  # as `metadist.tasks.Shard.describe` writes an evaluation's shard
 
 
 class ShardError(MetadistError):
@@ -34,22 +40,57 @@ class ShardDataError(DataError):
     """A shard failed because of its data or its numbers."""
 
 
+def exit_code_of(error: BaseException) -> int:
+    """The exit code that the command line gives this error.
+
+    >>> exit_code_of(ServiceAway("no")), exit_code_of(ValueError("ours"))
+    (69, 70)
+    """
+    if isinstance(error, MetadistError):
+        return error.exit_code
+    if isinstance(error, TaskStoreError):
+        return DataError.exit_code
+    if isinstance(error, ClusterError):
+        return ServiceAway.exit_code
+    if isinstance(error, Terminated):
+        return EXIT_INTERRUPTED
+    return EXIT_CTRL_C if isinstance(error, KeyboardInterrupt) else EXIT_BUG
+
+
 @contextmanager
 def translated(run_dir: Path) -> Iterator[None]:
     """Turn a group's errors into ours, with the exit code and the command that helps."""
     try:
         yield
     except ShardFailed as error:
-        replay = f"metadist replay {run_dir} --step {error.version} --shard {error.index}"
-        name = error.error_type.rsplit(".", 1)[-1]
-        if name in DATA_ERRORS:
-            raise ShardDataError(f"{error.message} [replay: {replay}]") from error
-        raise ShardError(f"{error}\nreplay it here: {replay}") from error
+        raise _of_a_shard(error, replay_line(run_dir, error)) from error
     except ShardPoisoned as error:
-        replay = f"metadist replay {run_dir} --step {error.version} --shard {error.index}"
         cure = "engine.chunk_size can be lowered where memory ran out (it changes the bits)"
-        raise ServiceAway(f"{error}; {cure}; replay it here: {replay}") from error
+        raise ServiceAway(f"{error}; {cure}; replay it here: {replay_line(run_dir, error)}") from error
+    except WorkerStartFailed as error:
+        raise (ShardDataError if _is_data(error.error_type) else MetadistError)(str(error)) from error
     except (ClusterUnavailable, GroupStartTimeout, WorkersLost) as error:
         raise ServiceAway(str(error)) from error
     except ClusterError as error:
         raise MetadistError(str(error)) from error
+
+
+def replay_line(run_dir: Path, error: ShardFailed | ShardPoisoned) -> str:
+    """The command that runs the shard again in the caller's process."""
+    line = f"metadist replay {shlex.quote(str(run_dir))} --step {error.version} --shard {error.index}"
+    fixed = FIXED_TASKS.search(error.describe)
+    return f"{line} --split {fixed[1]}" if fixed else line
+
+
+def _of_a_shard(error: ShardFailed, replay: str) -> MetadistError:
+    if _is_data(error.error_type):
+        where = "" if error.error_type.endswith("NonFiniteGradient") else f"{error.describe}: "
+        return ShardDataError(f"{where}{error.message} [replay: {replay}]")
+    return ShardError(
+        f"{error.describe} raised {error.error_type} in worker {error.worker}: {error.message}\n"
+        f"--- traceback in the worker ---\n{error.remote_traceback.rstrip()}\nreplay it here: {replay}"
+    )
+
+
+def _is_data(error_type: str) -> bool:
+    return error_type.rsplit(".", 1)[-1] in DATA_ERRORS

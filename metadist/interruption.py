@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag: the step at hand is finished, a checkpoint written, then the run ends."""
+"""Ctrl-C and SIGTERM: in training the step at hand is finished and a checkpoint written; elsewhere it ends at once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,40 @@ from types import FrameType
 from metadist.errors import EXIT_CTRL_C, EXIT_INTERRUPTED
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came where there was no step to finish. Like Ctrl-C it passes every ``except Exception``."""
+
+
 class Interruption:
     """Whether somebody asked the run to end; a second Ctrl-C does not wait for the step."""
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
+        self._in_training = False
 
     def ask(self, number: int, frame: FrameType | None = None) -> None:
         """The signal handler."""
-        if self.exit_code is not None and number == signal.SIGINT:
+        again = self.exit_code is not None
+        if number == signal.SIGINT and (again or not self._in_training):
             raise KeyboardInterrupt
+        if not self._in_training:
+            raise Terminated
         self.exit_code = EXIT_CTRL_C if number == signal.SIGINT else EXIT_INTERRUPTED
+
+    @contextmanager
+    def in_training(self) -> Iterator[None]:
+        """While the block lasts there is a step to finish."""
+        self._in_training = True
+        try:
+            yield
+        finally:
+            self._in_training = False
+
+    def watch(self) -> None:
+        """Take the signals (again: Ray puts a handler of its own in place when it is joined)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self.ask)
 
 
 @contextmanager
@@ -31,7 +54,8 @@ def watched() -> Iterator[Interruption]:
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    old = {number: signal.signal(number, interruption.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    interruption.watch()
     try:
         yield interruption
     finally:

@@ -90,7 +90,11 @@ def record(device: str = "cpu", threads: int = 1) -> dict[str, Any]:
     }
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Human-readable differences of two flat mappings, empty when they agree."""
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, str]:
+    """Where two flat mappings differ, by name; empty when they agree.
+
+    >>> difference({"threads": 1, "device": "cpu"}, {"threads": 2, "device": "cpu"})
+    {'threads': '1 -> 2'}
+    """
     names = sorted(set(old) | set(new))
-    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)]
+    return {name: f"{old.get(name)!r} -> {new.get(name)!r}" for name in names if old.get(name) != new.get(name)}

@@ -8,25 +8,32 @@ from typing import Any
 
 from cluster import LocalGroup, Partial
 from metadist import checkpoint, numerics
+from metadist.config import RunConfig
 from metadist.errors import UsageError
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
 from metadist.run_folder import read_fingerprint
 from metadist.run_reader import load_run
-from metadist.tasks import plan_step
+from metadist.shard import TaskScores, dropped_keys
+from metadist.tasks import Shard, plan_evaluation, plan_step
 from metadist.trainer import reduced
 from metadist.worker import factory_of
 
 
-def replay_shard(run_dir: str | Path, *, step: int, shard: int, on_message: Callable[[str], None]) -> dict[str, Any]:
+def replay_shard(
+    run_dir: str | Path, *, step: int, shard: int, split: str = "train", on_message: Callable[[str], None]
+) -> dict[str, Any]:
     """Walk from the newest checkpoint at or before ``step`` to it, then run the shard; its failure is raised as is.
+
+    Everything runs in this thread, without workers. A ``split`` other than ``train`` replays a shard of the
+    evaluation after ``step`` steps.
 
     Raises:
         UsageError: the step or the shard is not one of the run's.
     """
     run = load_run(run_dir)
     config, settings = run.config, run.config.outer
-    plan = plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
+    plan = _plan(config, split, step)
     if shard >= len(plan):
         raise UsageError(f"a step of this run has shards 0..{len(plan) - 1}; asked for {shard}")
     numerics.pin(config.engine.threads)
@@ -38,15 +45,30 @@ def replay_shard(run_dir: str | Path, *, step: int, shard: int, on_message: Call
         saved = checkpoint.load_checkpoint(run.run_dir, start)
         outer.load(saved.flat, saved.optimizer, start)
     on_message(f"replaying from step {start} to step {step}")
-    factory = factory_of(parts, read_fingerprint(run.run_dir)["location"], config.engine.device, run.run_dir)
+    made_from = read_fingerprint(run.run_dir)
+    for entry in made_from.get("accepted", []):
+        if entry["step"] > start:
+            on_message(f"warning: steps before {entry['step']} had another {entry['key']} ({entry['change']})")
+    factory = factory_of(parts, made_from["location"], config.engine.device, run.run_dir)
     with LocalGroup(factory) as group:
         for past in range(start, step):
-            shards = plan_step(past, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
-            outer.step(reduced(group.reduce(past, outer.params, shards), settings.reduction))
-    result: Partial = factory()(step, outer.params, plan[shard])
+            outer.step(reduced(group.reduce(past, outer.params, _plan(config, "train", past)), settings.reduction))
+    result: Partial | TaskScores = factory()(step, outer.params, plan[shard])
+    found = {"tasks": list(plan[shard].keys()), "params_sha256": sha256(outer.params)}
+    if isinstance(result, TaskScores):
+        return {**found, **{name: float(scores[:, -1].mean()) for name, scores in result.query.items()}}
     return {
-        "tasks": list(plan[shard].keys()),
-        "params_sha256": sha256(outer.params),
+        **found,
         "gradient_sha256": sha256(result.vector),
+        "dropped": list(dropped_keys(result.metrics)),
         **{name: total / count for name, (total, count) in result.metrics.items() if count},
     }
+
+
+def _plan(config: RunConfig, split: str, step: int) -> tuple[Shard, ...]:
+    size = config.outer.shard_size or 1
+    if split == "train":
+        return plan_step(step, meta_batch_size=config.outer.meta_batch_size, shard_size=size)
+    sizes = config.evaluation
+    num_tasks = sizes.validation_tasks if split == "validation" and sizes.validation_tasks else sizes.num_tasks
+    return plan_evaluation(split, step, num_tasks=num_tasks, shard_size=size)

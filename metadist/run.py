@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ import numpy as np
 
 import cluster
 from cluster import Event
-from metadist import checkpoint, numerics, run_folder
-from metadist.canary import canary_of, sung
-from metadist.checkpoint import Checkpoint
+from metadist import numerics, run_folder
+from metadist.canary import canary_of
 from metadist.config import RunConfig
 from metadist.durable import DISK_ERRNOS, writing
-from metadist.errors import ConfigError, MetadistError
+from metadist.errors import ConfigError, MetadistError, UsageError
+from metadist.failed import forget, marked, refuse_failed
 from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
-from metadist.interruption import watched
+from metadist.interruption import Interruption, watched
 from metadist.outer import Outer
 from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.plan_line import plan_line
+from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
 from metadist.sources import build_source
@@ -54,6 +55,8 @@ def train(
     run_dir: str | Path | None = None,
     resume: bool = False,
     accept_numerics: bool = False,
+    accept: Collection[str] = (),
+    retry: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Meta-train a recipe (a shipped name, a YAML path or a mapping) and return the run.
@@ -64,6 +67,8 @@ def train(
         run_dir: The run folder; by default a new one under ``runs/``.
         resume: Continue what the folder holds; start where it holds nothing.
         accept_numerics: Continue although the numerics record differs.
+        accept: Continue although these differ: configuration keys, names of the numerics record.
+        retry: Resume although the run failed for good; call it once the cause is mended.
         observer: Hears of steps, evaluations and messages.
 
     Raises:
@@ -72,11 +77,22 @@ def train(
     config = recipe if isinstance(recipe, RunConfig) else load_config(recipe, set)
     folder = Path(run_dir or default_run_dir(recipe)).absolute()
     heard = observer or Observer()
-    with writing(folder, only=DISK_ERRNOS), owned(folder, config.checkpoint.lease_s) as owner:
-        return _train_owned(config, owner, resume, accept_numerics, heard)
+    if accept and not (resume or retry):
+        raise UsageError(f"accept {', '.join(accept)}: only a resume goes on across differences")
+    with (
+        watched() as interruption,
+        writing(folder, only=DISK_ERRNOS),
+        owned(folder, config.checkpoint.lease_s) as owner,
+    ):
+        if not retry and resume:
+            refuse_failed(folder)
+        accepted = accept_of(accept, accept_numerics)
+        return _train_owned(config, owner, resume or retry, accepted, heard, interruption)
 
 
-def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, observer: Observer) -> Run:
+def _train_owned(
+    config: RunConfig, owner: Owner, resume: bool, accept: Accept, observer: Observer, interruption: Interruption
+) -> Run:
     begun, folder = time.perf_counter(), owner.run_dir
     resuming = resume and run_folder.is_used(folder)
     if not resuming:
@@ -87,35 +103,31 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
     if config.tracking.required:
         check_reachable(uri, timeout=5)
     with translated(folder), place_of(config) as place:
+        interruption.watch()
         parts = replace(parts, config=_on_device(config, place.device))
         record = numerics.record(place.device, config.engine.threads)
-        data = parts.source.fingerprint
-        notes = run_folder.check_resume(folder, config, record, data, accept_numerics=accept) if resuming else []
-        damages: list[str] = []
-        saved = checkpoint.newest_whole(folder, damages.append) if resuming else None
-        for damage in damages:
-            observer.on_message(damage)
+        start = Start()
+        if resuming:
+            start = start_of(folder, parts, record, accept, observer.on_message)
+        else:
+            run_folder.check_names(accept.names, {*numbers_of(config), *record})
         observer.on_message(plan_line(parts.config, parts, place.num_workers))
         if resume:
-            where = f"resuming {folder} from step {saved.state.step}" if saved else f"starting afresh in {folder}"
-            observer.on_message(where)
-        expected = sung(folder) if saved and not notes else None
+            fresh = f"starting afresh in {folder}"
+            observer.on_message(f"resuming {folder} from step {start.step}" if start.saved else fresh)
         with Journal(folder) as journal:
-            _open_journal(journal, parts, folder, location, record, saved)
-            for damage in damages:
-                journal.event("checkpoint_damaged", message=damage)
-            for path in checkpoint.set_aside(folder, newer_than=saved.state.step if saved else -1):
-                observer.on_message(f"the damaged checkpoint is kept as {path}; remove it when you have seen it")
-            for note in notes:
-                journal.event("accepted numerics", message=note)
+            _open_journal(journal, parts, folder, location, record, start)
+            if resuming:
+                start.set_aside(folder, observer.on_message)
             mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
             try:
                 mirror.start()
-                outcome = _run(parts, place, journal, owner, location, saved, observer, expected)
+                with marked(folder, owner.check), translated(folder):
+                    outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
-            except BaseException:
+            except BaseException as error:
                 try:
-                    journal.status("FAILED")
+                    journal.status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 except JournalWriteFailed as second:  # the first error is the one to report
                     observer.on_message(str(second))
                 raise
@@ -131,9 +143,9 @@ def _run(
     journal: Journal,
     owner: Owner,
     location: str | None,
-    saved: Checkpoint | None,
+    start: Start,
     observer: Observer,
-    expected: str | None,
+    interruption: Interruption,
 ) -> Outcome:
     """Train on a group from the checkpoint, or from the start; then draw the run's pictures."""
 
@@ -143,11 +155,12 @@ def _run(
     folder = owner.run_dir
     outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
     factory = factory_of(parts, location, place.device, folder)
-    canary = canary_of(parts, expected=expected)
-    with watched() as interruption, open_group(parts.config, place, factory, on_event, canary) as group:
+    canary = canary_of(parts, expected=start.canary)
+    with open_group(parts.config, place, factory, on_event, canary) as group:
         trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
-        start = trainer.restore(saved) if saved else 0
-        outcome = trainer.run(start, interruption)
+        step = trainer.restore(start.saved) if start.saved else 0
+        with interruption.in_training():
+            outcome = trainer.run(step, interruption)
     for picture in draw(folder):
         journal.artifact(picture, folder="plots")
     journal.artifact(folder / run_folder.RESOLVED)
@@ -180,26 +193,28 @@ def _open_journal(
     folder: Path,
     location: str | None,
     record: Mapping[str, Any],
-    saved: Checkpoint | None,
+    start: Start,
 ) -> None:
     config = parts.config
-    if saved is not None:
-        journal.truncate_to(saved.state.journal_offset)
-        journal.event("resumed", step=saved.state.step)
+    if start.saved is not None:
+        journal.truncate_to(start.saved.state.journal_offset)
+        journal.event("resumed", step=start.step)
     elif run_folder.is_used(folder):
         journal.truncate_to(0)
+    forget(folder)
     journal.status("RUNNING")
-    if saved is None:
-        extra = {"location": location, "version": __version__}
-        run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
+    extra = {"location": location, "version": __version__, "accepted": start.accepted}
+    run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
+    tags = {
+        "metadist.version": __version__,
+        "metadist.fingerprint": fingerprint(numbers_of(config)),
+        **{f"numerics.{name}": str(value) for name, value in record.items()},
+    }
+    start.tell(journal)
+    if start.saved is None or start.accepted:
+        journal.tags(tags)
+    if start.saved is None:
         journal.params(flat(config))
-        journal.tags(
-            {
-                "metadist.version": __version__,
-                "metadist.fingerprint": fingerprint(numbers_of(config)),
-                **{f"numerics.{name}": str(value) for name, value in record.items()},
-            }
-        )
         name = config.tasks.path or config.tasks.name or "tasks"
         journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
 

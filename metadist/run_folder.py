@@ -4,24 +4,30 @@
 RUN/resolved.yaml       the resolved configuration        RUN/journal.jsonl   everything that happened
     fingerprint.json    what the numbers depend on            checkpoints/    whole or invisible
     owner.json          the driver at work (`ownership`)      evaluation/     reports with per-task scores
+    failed.json         only where it failed for good (`failed`)
 ```
 """
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from metadist import numerics
 from metadist.config import RunConfig
 from metadist.durable import write_atomically
-from metadist.errors import ConfigError, DataError, FingerprintMismatch
+from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
 from metadist.settings import dump, load_config, numbers_of
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"
+HINTS = {
+    "outer.num_steps": " (outer.schedule spreads over all of them; it may grow where the schedule is none or step)",
+    "engine.compile": " (auto follows outer.num_steps; write the old value to keep it)",
+}
 
 
 def is_used(run_dir: Path) -> bool:
@@ -56,34 +62,83 @@ def read_config(run_dir: Path, overrides: Mapping[str, Any] | None = None) -> Ru
 
 
 def check_resume(
-    run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, *, accept_numerics: bool
-) -> list[str]:
-    """Refuse to continue a run whose numbers would differ; returns numerics differences that were accepted.
+    run_dir: Path,
+    config: RunConfig,
+    record: Mapping[str, Any],
+    data: str,
+    *,
+    accept: Collection[str] = (),
+    accept_numerics: bool = False,
+) -> dict[str, str]:
+    """Refuse to continue a run whose numbers would differ; returns the differences that were accepted, by name.
+
+    Args:
+        run_dir: A folder that holds a run.
+        config: The configuration to go on with.
+        record: The numerics record of this process.
+        data: Fingerprint of the data.
+        accept: Names of configuration keys and of the numerics record that may differ.
+        accept_numerics: The whole numerics record may differ.
 
     Raises:
         FingerprintMismatch: names every key with both values.
+        UsageError: a name in ``accept`` is not one that is compared.
     """
-    old = read_fingerprint(run_dir)
-    changed = numerics.difference(old["numbers"], json.loads(json.dumps(numbers_of(config))))
-    if changed:
-        raise FingerprintMismatch(f"{run_dir} was made by another configuration: {'; '.join(changed)}")
-    if old["data"] != data:
-        raise FingerprintMismatch(f"{run_dir} was trained on other data: store {old['data'][:12]}, now {data[:12]}")
+    old, numbers = read_fingerprint(run_dir), _plain(numbers_of(config))
+    check_names(accept, {*old["numbers"], *numbers, *old["numerics"], *record})
+    changed = numerics.difference(old["numbers"], numbers)
     numeric = numerics.difference(old["numerics"], record)
-    if numeric and not accept_numerics:
+    refused = {name: text for name, text in changed.items() if name not in accept}
+    refused_numeric = {name: text for name, text in numeric.items() if name not in accept and not accept_numerics}
+    reasons = []
+    if refused:
+        reasons.append(f"made by another configuration: {_listed(refused)}")
+    if old["data"] != data:
+        reasons.append(f"trained on other data: store {old['data'][:12]}, now {data[:12]} (which cannot be accepted)")
+    if refused_numeric:
+        reasons.append(f"computed under other numerics: {_listed(refused_numeric)}")
+    if reasons:
+        names = ",".join([*refused, *refused_numeric])
+        cure = f"; --accept {names} goes on all the same, and the run says so" if names else ""
+        if refused_numeric:
+            cure += " (--accept-numerics accepts all of the numerics)"
         raise FingerprintMismatch(
-            f"{run_dir} was computed under other numerics: {'; '.join(numeric)}; the bits would differ from an "
-            "undisturbed run. --accept-numerics goes on all the same, and the run says so"
+            f"{run_dir} was {'; it was '.join(reasons)}. An undisturbed run would have other bits: "
+            f"another --run-dir starts afresh{cure}"
         )
-    return numeric
+    return {**changed, **numeric}
+
+
+def check_names(accept: Collection[str], known: Collection[str]) -> None:
+    """Refuse to accept a difference in something that is not compared.
+
+    Raises:
+        UsageError: with the names that are known.
+    """
+    for name in accept:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(
+                f"--accept {name}: no such key is compared on resume{hint} (known: {', '.join(sorted(known))})"
+            )
 
 
 def refuse_used(run_dir: Path, config: RunConfig) -> None:
     """Refuse a fresh start in a folder that holds a run."""
     if not is_used(run_dir):
         return
-    old = read_fingerprint(run_dir)["numbers"]
-    changed = numerics.difference(old, json.loads(json.dumps(numbers_of(config))))
-    which = f"by another configuration ({'; '.join(changed)})" if changed else "by this configuration"
+    changed = numerics.difference(read_fingerprint(run_dir)["numbers"], _plain(numbers_of(config)))
+    which = f"by another configuration ({_listed(changed)})" if changed else "by this configuration"
     cure = "choose another --run-dir" if changed else "--resume continues it, another --run-dir starts afresh"
     raise ConfigError(f"{run_dir} is already used {which}; {cure}")
+
+
+def _listed(differences: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {text}{HINTS.get(name, '')}" for name, text in differences.items())
+
+
+def _plain(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """As a file gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(numbers))
+    return plain

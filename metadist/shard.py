@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import vmap
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from cluster import Partial
 from metadist import numerics
@@ -28,6 +28,7 @@ from metadist.sources import Source
 from metadist.tasks import Context, Shard, Task
 
 NUM_SCALARS = 2  # see `_agreement_sums`
+DROPPED = "dropped "  # a task that was left out travels as a metric of this name and its key, without a count
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,11 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
             }.items():
                 by_step.setdefault(name, []).append(value)
             before_after.append(objective.loss(algorithm.predict(adapted, support.x), support))
-        alone = vmap(lambda x: algorithm.predict(path[-1], x))(tree_map(lambda x: x[:, None], query.x))[:, 0]
+        alone = each(lambda x: algorithm.predict(path[-1], x), tree_map(lambda x: x[:, None], query.x))[:, 0]
         one = {"loss": objective.loss(alone, query), **objective.metrics(alone, query)}
         return {name: torch.stack(values) for name, values in by_step.items()}, torch.stack(before_after), one
 
-    lift = batched if config.engine.tasks_axis == "vmap" else looped
+    lift, each = (batched, _each_at_once) if config.engine.tasks_axis == "vmap" else (looped, _each_alone)
     gradient, lifted_scores = lift(algorithm.meta_gradient), lift(scores)
     if config.engine.compile == "on":
         numerics.pin_compiler()
@@ -95,7 +96,8 @@ def make_shard_function(
         return _train(meta, shard)
 
     def _train(meta: MetaParams, shard: Shard) -> Partial:
-        sums = Sums(layout, device, step=shard.step, shard=shard.index)
+        drop = config.outer.on_nonfinite == "drop"
+        sums = Sums(layout, device, step=shard.step, shard=shard.index, drop=drop)
         for start, stop in _chunks(shard, config):
             task = _moved(source.batch(shard.split, shard.step, start, stop), device)
             keys = shard.keys()[start - shard.start : stop - shard.start]
@@ -118,10 +120,16 @@ def make_shard_function(
 
 
 class Sums:
-    """The running sums of a shard: gradient (P,), metrics, and what the agreement of its tasks needs."""
+    """The running sums of a shard: gradient (P,), metrics, and what the agreement of its tasks needs.
 
-    def __init__(self, layout: Layout, device: str, *, step: int = 0, shard: int = 0) -> None:
-        self.layout, self.step, self.shard = layout, step, shard
+    A task whose gradient or metric is not finite never enters a sum. ``partial`` then refuses the whole shard,
+    or, with ``drop``, answers with the sums of the others and the dropped tasks' keys.
+    """
+
+    def __init__(self, layout: Layout, device: str, *, step: int = 0, shard: int = 0, drop: bool = False) -> None:
+        self.layout, self.step, self.shard, self.drop = layout, step, shard, drop
+        self.keys: tuple[str, ...] = ()
+        self.bad: dict[str, list[str]] = {}  # what is not finite -> keys of tasks
         self.total = torch.zeros(layout.size + NUM_SCALARS, device=device)
         self.metrics: dict[str, tuple[float, float]] = {}
         self.count = 0
@@ -129,32 +137,51 @@ class Sums:
     def add(
         self, direction: MetaParams, metrics: Mapping[str, tuple[Tensor, Tensor]], *, keys: tuple[str, ...]
     ) -> None:
-        """Add the tasks of a chunk; ``keys`` names them.
-
-        Raises:
-            NonFiniteGradient: a task's gradient or metric is not finite.
-        """
+        """Add the tasks of a chunk; ``keys`` names them."""
         rows = torch.cat([leaf.reshape(len(keys), -1) for leaf in leaves(direction)], dim=1)  # (T, P)
-        self._refuse_non_finite(rows, "the meta-gradient", keys)
+        kept = self._finite(rows, metrics, keys)
+        self.keys += keys
+        if not kept:
+            return
+        if len(kept) < len(keys):  # not a product with zero, which keeps a NaN
+            rows = rows[kept]
+            metrics = {name: (value[kept], count[kept]) for name, (value, count) in metrics.items()}
         self.total += torch.cat([rows.sum(0), _agreement_sums(rows)])
         for name, (value, count) in metrics.items():
-            self._refuse_non_finite(value[:, None], name, keys)
             old = self.metrics.get(name, (0.0, 0.0))
             self.metrics[name] = (old[0] + float(value.double().sum()), old[1] + float(count.double().sum()))
-        self.count += len(keys)
+        self.count += len(kept)
 
     def partial(self) -> Partial:
-        """The shard's result, as it travels."""
-        vector = self.total.cpu().numpy()
-        agreement = {"gradient_agreement": (float(vector[-2]), float(vector[-1]))}
-        return Partial(
-            vector=vector[: self.layout.size].copy(), metrics={**self.metrics, **agreement}, count=self.count
-        )
+        """The shard's result, as it travels.
 
-    def _refuse_non_finite(self, rows: Tensor, what: str, keys: tuple[str, ...]) -> None:
-        bad = (~torch.isfinite(rows).all(1)).nonzero()[:, 0].tolist()
-        if bad:
-            raise NonFiniteGradient(what, self.step, self.shard, tuple(keys[index] for index in bad))
+        Raises:
+            NonFiniteGradient: names each task that is not finite, or all of them where only their sum is not.
+        """
+        bad = tuple(key for key in self.keys if any(key in keys for keys in self.bad.values()))
+        if bad and not self.drop:
+            raise NonFiniteGradient(" or ".join(self.bad), self.step, self.shard, bad)
+        vector = self.total.cpu().numpy()
+        if not np.isfinite(vector[: self.layout.size]).all():
+            raise NonFiniteGradient("the sum of the meta-gradients", self.step, self.shard, self.keys)
+        extra = {"gradient_agreement": (float(vector[-2]), float(vector[-1]))}
+        extra.update({DROPPED + key: (1.0, 0.0) for key in bad})
+        return Partial(vector=vector[: self.layout.size].copy(), metrics={**self.metrics, **extra}, count=self.count)
+
+    def _finite(self, rows: Tensor, metrics: Mapping[str, tuple[Tensor, Tensor]], keys: tuple[str, ...]) -> list[int]:
+        """Positions of the tasks that are finite in everything; the others are noted by key."""
+        kept = torch.ones(len(keys), dtype=torch.bool, device=rows.device)
+        for name, values in (("the meta-gradient", rows), *((name, pair[0]) for name, pair in metrics.items())):
+            finite = torch.isfinite(values.reshape(len(keys), -1)).all(1)
+            kept &= finite
+            if not finite.all():
+                self.bad.setdefault(name, []).extend(keys[i] for i in (~finite).nonzero()[:, 0].tolist())
+        return [int(index) for index in kept.nonzero()[:, 0].tolist()]
+
+
+def dropped_keys(metrics: Mapping[str, tuple[float, float]]) -> tuple[str, ...]:
+    """Keys of the tasks that were left out of these sums, in task order."""
+    return tuple(name.removeprefix(DROPPED) for name in metrics if name.startswith(DROPPED))
 
 
 def batched(
@@ -196,6 +223,19 @@ def _agreement_sums(rows: Tensor) -> Tensor:
     count = alive.sum()
     units = rows / torch.where(alive, norms, torch.ones_like(norms))[:, None]
     return torch.stack([(units.sum(0).square().sum() - count) / 2, count * (count - 1) / 2])
+
+
+def _each_at_once(function: Callable[[Any], Tensor], x: Any) -> Tensor:
+    return vmap(function)(x)
+
+
+def _each_alone(function: Callable[[Any], Tensor], x: Any) -> Tensor:
+    count = len(tree_leaves(x)[0])
+    return torch.stack([function(_row(x, index)) for index in range(count)])
+
+
+def _row(tree: Any, index: int) -> Any:
+    return tree_map(lambda leaf: leaf[index], tree)
 
 
 def _moved(task: Task, device: str) -> Task:

@@ -19,6 +19,7 @@ from metadist.evaluate import Report, better, evaluate, save_report
 from metadist.interruption import Interruption
 from metadist.outer import Outer
 from metadist.parameters import sha256
+from metadist.shard import dropped_keys
 from metadist.tasks import plan_step
 from metadist.tracking import Journal, JournalWriteFailed, SystemMetrics
 from metadist.worker import Assembly
@@ -131,15 +132,22 @@ class Trainer:
         begun = time.perf_counter()
         plan = plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
         folded = self.group.reduce(step, self.outer.params, plan)
+        keys = sum((shard.keys() for shard in plan), ())
+        dropped = dropped_keys(folded.metrics)
+        if dropped:
+            self._tell_dropped(step, dropped)
+        if folded.count == 0:
+            raise NonFiniteGradient("every task's gradient or loss", step, None, keys)
         gradient = reduced(folded, settings.reduction)
         if not np.isfinite(gradient).all():
-            keys = sum((shard.keys() for shard in plan), ())
-            raise NonFiniteGradient("the sum of the meta-gradients", step, -1, keys)
+            raise NonFiniteGradient("the sum of the meta-gradients", step, None, keys)
         lr = self.outer.lr
         norm = self.outer.step(gradient)
         wall = time.perf_counter() - begun
         rate = self._timed(wall)
         means = {f"train/{name}": total / count for name, (total, count) in folded.metrics.items() if count}
+        if settings.on_nonfinite == "drop":
+            means["train/dropped_tasks"] = float(len(dropped))
         return {**means, "train/gradient_norm": norm, "train/lr": lr, "perf/tasks_per_second": rate}
 
     def validate(self, step: int) -> Report:
@@ -198,6 +206,16 @@ class Trainer:
         self.best = saved.state.best
         return saved.state.step
 
+    def _tell_dropped(self, step: int, keys: tuple[str, ...]) -> None:
+        """Journal the tasks that a step does without; say it aloud the first time."""
+        self.journal.event("tasks_dropped", step=step, keys=list(keys))
+        if "dropped" not in self._warned:
+            self._warned.add("dropped")
+            self.observer.on_message(
+                f"warning at step {step}: {', '.join(keys)} not finite, dropped; each further one is in the journal "
+                "and counted in train/dropped_tasks"
+            )
+
     def _timed(self, wall: float) -> float:
         """Book a step's time; the first one, in which workers come up, is the warm-up."""
         timing = self.group.timing()
@@ -214,4 +232,5 @@ class Trainer:
 def reduced(folded: Folded, reduction: str) -> NDArray[np.float32]:
     """The reduced direction (P,): summed in float64, divided once, cast once."""
     divisor = folded.count if reduction == "mean" else 1
-    return (folded.vector / divisor).astype(np.float32)
+    with np.errstate(over="ignore"):  # an infinity is refused by the caller, with a message
+        return (folded.vector / divisor).astype(np.float32)

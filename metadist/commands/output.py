@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -63,26 +64,28 @@ def progress(total: int, description: str) -> Iterator[Callable[[int, str], None
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Turn a user's mistake into one line and its exit code; only our own bugs show a traceback."""
+    """Turn a user's mistake into one line and its exit code; only our own bugs show a traceback.
+
+    Under ``python -m pdb`` every error goes through as it is, so that the debugger stops where it was raised.
+    """
     from cluster import ClusterError
-    from metadist.errors import EXIT_CTRL_C, MetadistError
-    from metadist.tracking import TrackingError, TrackingUnavailable
+    from metadist.errors import MetadistError
+    from metadist.failures import exit_code_of
     from tasks_store import TaskStoreError
 
     try:
         yield
-    except MetadistError as error:
-        _fail(str(error), error.exit_code)
-    except TaskStoreError as error:
-        _fail(str(error), 65)
-    except TrackingUnavailable as error:
-        _fail(str(error), 69)
-    except TrackingError as error:
-        _fail(str(error), 65)
-    except ClusterError as error:
-        _fail(str(error), 69)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_CTRL_C)
+    except (MetadistError, TaskStoreError, ClusterError) as error:
+        if is_debugged():
+            raise
+        _fail(str(error), exit_code_of(error))
+    except KeyboardInterrupt as stop:
+        _fail("interrupted; nothing that was whole is lost, run again with --resume", exit_code_of(stop))
+
+
+def is_debugged() -> bool:
+    """Whether pdb runs this program. (Its trace function is gone once it was told to continue.)"""
+    return any(frame.f_globals.get("__name__") == "bdb" for frame, _ in traceback.walk_stack(None))
 
 
 def _fail(message: str, code: int) -> None:

@@ -22,6 +22,11 @@ def train(
     init_from: Annotated[Path | None, typer.Option(help="Start from the newest weights of this run.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything, list the three kinds of weights, stop.")] = False,
     accept_numerics: Annotated[bool, typer.Option(help="Resume although the numerics record differs.")] = False,
+    accept: Annotated[
+        list[str],
+        typer.Option(metavar="KEY[,KEY...]", help="Resume although these keys differ, and say so in the run."),
+    ] = [],  # noqa: B006
+    retry: Annotated[bool, typer.Option(help="Resume a run that failed for good, once the cause is mended.")] = False,
     json: AsJson = False,
 ) -> None:
     """Meta-train a recipe."""
@@ -35,7 +40,9 @@ def train(
         if dry_run:
             _dry_run(load_config(recipe, overrides), json)
             return
-        summary = run_with_progress(recipe, overrides, run_dir, resume=resume, accept=accept_numerics)
+        summary = run_with_progress(
+            recipe, overrides, run_dir, resume=resume, accept_numerics=accept_numerics, accept=accept, retry=retry
+        )
         emit(summary, as_json=json, lines=lambda: _lines(summary))
         if summary["exit_code"] is not None:
             say(f"interrupted after step {summary['steps']}; the checkpoint is whole, --resume goes on")
@@ -45,10 +52,8 @@ def train(
             raise typer.Exit(EXIT_TRACKING_INCOMPLETE)
 
 
-def run_with_progress(
-    recipe: str, overrides: Mapping[str, Any], run_dir: Path | None, *, resume: bool = False, accept: bool = False
-) -> dict[str, Any]:
-    """Train with a progress bar and a line for each evaluation; returns the run's summary."""
+def run_with_progress(recipe: str, overrides: Mapping[str, Any], run_dir: Path | None, **how: Any) -> dict[str, Any]:
+    """Train with a progress bar and a line for each evaluation; ``how`` as for `metadist.train`. The run's summary."""
     from metadist.evaluate import Report
     from metadist.run import default_run_dir
     from metadist.run import train as run_train
@@ -73,13 +78,7 @@ def run_with_progress(
             advance(step, "  ".join(f"{name} {metrics[key]:{how}}" for name, key, how in shown if key in metrics))
 
         observer = Observer(on_step=on_step, on_evaluate=on_evaluate, on_message=say)
-        run = run_train(
-            config,
-            run_dir=run_dir or default_run_dir(recipe),
-            resume=resume,
-            accept_numerics=accept,
-            observer=observer,
-        )
+        run = run_train(config, run_dir=run_dir or default_run_dir(recipe), observer=observer, **how)
     return run.summary
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -148,15 +145,6 @@ def test_gradients_that_are_not_finite_name_the_tasks_and_change_nothing(call: C
     assert not (workplace / "run" / "checkpoints").exists()
 
 
-def test_no_cluster_at_the_address(workplace: Path) -> None:
-    """In a process of its own: where a Ray is already joined, its address is not asked again."""
-    where = ["--set", "cluster.backend=ray", "--set", "cluster.address=127.0.0.1:9"]
-    command = [sys.executable, "-m", "metadist", "train", "tiny.yaml", "--run-dir", "run", *where]
-    done = subprocess.run(command, cwd=workplace, capture_output=True, text=True, check=False)
-    assert done.returncode == 69, done.stderr
-    assert "127.0.0.1:9" in done.stderr and "RAY_AUTH_MODE" in done.stderr and "Traceback" not in done.stderr
-
-
 def test_no_tracking_server_where_one_is_required(call: Call) -> None:
     where = ("--set", "tracking.uri=http://127.0.0.1:9", "--set", "tracking.required=true")
     answer = call("train", "tiny.yaml", "--run-dir", "run", *where)
@@ -180,35 +168,6 @@ def test_a_used_run_folder(call: Call) -> None:
     assert other.code == 78 and "outer.lr: 0.01 -> 0.5" in other.error
     resumed = call("train", "tiny.yaml", "--run-dir", "run", "--resume", "--set", "outer.lr=0.5")
     assert resumed.code == 78 and "outer.lr: 0.01 -> 0.5" in resumed.error
-
-
-def test_a_run_folder_of_a_living_driver(call: Call, workplace: Path) -> None:
-    from metadist.ownership import owned
-
-    with owned(workplace / "run"):
-        answer = call("train", "tiny.yaml", "--run-dir", "run")
-    assert answer.code == 75 and "in use by a living driver" in answer.error
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_whole_and_goes_on(call: Call, workplace: Path, number: signal.Signals) -> None:
-    """A real process, a real signal: the checkpoint is written, --resume gives the bits of an undisturbed run."""
-    whole = call("train", "tiny.yaml", "--run-dir", "whole", "--json", "--set", "outer.num_steps=18")
-    command = [sys.executable, "-m", "metadist", "train", "tiny.yaml", "--run-dir", "cut"]
-    options = ["--set", "outer.num_steps=18"]
-    with subprocess.Popen([*command, *options], cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("validation at step 9:"):
-                process.send_signal(number)
-                break
-        rest = process.stderr.read()
-        code = process.wait()
-    assert code == (130 if number == signal.SIGINT else 75), rest
-    assert "the checkpoint is whole, --resume goes on" in rest and "Traceback" not in rest
-    resumed = call("train", "tiny.yaml", "--run-dir", "cut", "--resume", "--json", *options)
-    assert resumed.code == 0 and "resuming" in resumed.err
-    assert resumed.json["params_sha256"] == whole.json["params_sha256"]
 
 
 USAGE = {

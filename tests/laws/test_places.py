@@ -14,8 +14,9 @@ import metadist
 import metadist.run
 from metadist.errors import MetadistError
 from metadist.settings import numbers_of
+from tests.laws.test_nonfinite import DROP
 from tests.support.doomed import Doomed
-from tests.support.quick import IMAGE_RUN, happened, journalled, timeless, train_quickly
+from tests.support.quick import IMAGE_RUN, SMALL_RUN, happened, journalled, timeless, train_quickly
 
 pytestmark = pytest.mark.usefixtures("omniglot")
 
@@ -37,8 +38,11 @@ def local_run(tmp_path_factory: pytest.TempPathFactory, omniglot: str) -> metadi
 
 
 def trained(folder: Path, overrides: dict[str, Any], workers: int = 0, **options: Any) -> metadist.Run:
-    where = {"cluster.backend": "ray", "cluster.num_workers": workers, **SHARES} if workers else {}
-    return train_quickly(IMAGE_RUN, {**overrides, **where}, folder / "run", **options)
+    return train_quickly(IMAGE_RUN, {**overrides, **(on_ray(workers) if workers else {})}, folder / "run", **options)
+
+
+def on_ray(workers: int) -> dict[str, Any]:
+    return {"cluster.backend": "ray", "cluster.num_workers": workers, **SHARES}
 
 
 WORKERS = [1, 2, 3, pytest.param(7, marks=pytest.mark.laws)]
@@ -101,6 +105,16 @@ def test_a_run_does_not_go_on_where_the_bits_are_others(tmp_path: Path) -> None:
     with pytest.raises(MetadistError, match="canary shard gave other bits") as caught:
         trained(tmp_path, short, 1, resume=True)
     assert caught.value.exit_code == 69
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_session")
+def test_dropped_tasks_are_the_same_ones_on_ray(tmp_path: Path) -> None:
+    here = train_quickly(SMALL_RUN, DROP, tmp_path / "here")
+    there = train_quickly(SMALL_RUN, {**DROP, **on_ray(3)}, tmp_path / "there")
+    assert there.summary["params_sha256"] == here.summary["params_sha256"]
+    assert timeless(there.run_dir) == timeless(here.run_dir)
+    assert happened(there.run_dir, "tasks_dropped") == happened(here.run_dir, "tasks_dropped") != []
 
 
 def loop_of_ones_own(overrides: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ import torch
 
 import metadist
 from metadist import Observer, checkpoint
-from metadist.errors import FingerprintMismatch, RunFolderBusy
+from metadist.errors import ConfigError, FingerprintMismatch, RunFolderBusy
+from metadist.failed import forget
 from tests.support.quick import SMALL_RUN, happened, timeless, train_quickly
 
 ROOT = Path(__file__).parents[2]
@@ -137,13 +139,17 @@ class Stop(Exception):
     """Ends a run like a crash of the driver: no checkpoint is written on the way out."""
 
 
-def crashed_after(step: int, settings: Mapping[str, Any], run_dir: Path) -> None:
+def crashed_after(
+    step: int, settings: Mapping[str, Any], run_dir: Path, observer_of: Observer | None = None, **how: Any
+) -> None:
     def on_step(done: int, metrics: Mapping[str, float]) -> None:
         if done == step:
             raise Stop
 
+    heard = observer_of or Observer()
     with pytest.raises(Stop):
-        train_quickly(SMALL_RUN, settings, run_dir, observer=Observer(on_step=on_step))
+        train_quickly(SMALL_RUN, settings, run_dir, observer=replace(heard, on_step=on_step), **how)
+    forget(run_dir)  # a process that crashed could not have marked the run
 
 
 @pytest.mark.parametrize("name", OUTERS)
@@ -179,6 +185,7 @@ def test_two_crashes_in_a_row(tmp_path: Path) -> None:
 
     with pytest.raises(Stop):
         train_quickly(SMALL_RUN, {}, tmp_path / "crashed", resume=True, observer=Observer(on_step=on_step))
+    forget(tmp_path / "crashed")
     resumed = train_quickly(SMALL_RUN, {}, tmp_path / "crashed", resume=True)
     assert resumed.summary["params_sha256"] == whole.summary["params_sha256"]
     assert timeless(resumed.run_dir) == timeless(whole.run_dir)
@@ -239,6 +246,30 @@ def test_more_steps_are_the_same_run_where_no_schedule_counts_them(tmp_path: Pat
     train_quickly(SMALL_RUN, {"outer.num_steps": 5}, tmp_path / "grown")
     grown = train_quickly(SMALL_RUN, {}, tmp_path / "grown", resume=True)
     assert grown.summary["params_sha256"] == whole.summary["params_sha256"]
+    same_checkpoint(grown, whole, 10)
+    assert metadist.load_run(grown.run_dir).config == whole.config
+    assert not happened(grown.run_dir, "accepted_difference")
+
+
+@pytest.mark.laws
+def test_fifty_steps_and_then_a_hundred_are_a_hundred(tmp_path: Path) -> None:
+    stepped = {"outer.schedule": {"name": "step", "every_steps": 30}}
+    whole = train_quickly(SMALL_RUN, {**stepped, "outer.num_steps": 100}, tmp_path / "whole")
+    train_quickly(SMALL_RUN, {**stepped, "outer.num_steps": 50}, tmp_path / "grown")
+    grown = train_quickly(SMALL_RUN, {**stepped, "outer.num_steps": 100}, tmp_path / "grown", resume=True)
+    assert grown.summary["params_sha256"] == whole.summary["params_sha256"]
+    same_checkpoint(grown, whole, 100)
+
+
+def test_fewer_steps_than_were_reached_are_refused(tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {}, tmp_path / "run")
+    before = contents(run.run_dir)
+    with pytest.raises(ConfigError, match=r"outer\.num_steps is 9, and .*run has reached step 10; ask for 10 or more"):
+        train_quickly(SMALL_RUN, {"outer.num_steps": 9}, run.run_dir, resume=True)
+    after = contents(run.run_dir)
+    assert {name for name in after if before.get(name) != after[name] and "owner" not in name} == set()
+    again = train_quickly(SMALL_RUN, {"outer.num_steps": 10}, run.run_dir, resume=True)
+    assert again.summary["params_sha256"] == run.summary["params_sha256"]
 
 
 def test_a_resume_with_other_numbers_is_refused_by_key(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from metadist.settings import load_config
+from metadist.sources import build_source
 from metadist.tasks import TaskSpec
 
 
@@ -25,6 +29,56 @@ class SmoothNorm(nn.Module):
 
 def smooth(spec: TaskSpec, *, width: int = 5) -> nn.Module:
     return SmoothNorm(spec.input_shape[0], spec.outputs, width)
+
+
+class Fragile(nn.Module):
+    """A net whose outputs are NaN where an input is above a limit: some tasks have no finite gradient."""
+
+    def __init__(self, spec: TaskSpec, limit: float) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(spec.input_shape[0], 6), nn.Linear(6, spec.outputs)
+        self.limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = cast(Tensor, self.head(torch.tanh(self.body(x))))
+        return outputs + torch.where(x.max() > self.limit, torch.nan, 0.0)
+
+
+def fragile(spec: TaskSpec, *, limit: float) -> nn.Module:
+    return Fragile(spec, limit)
+
+
+class Picky(nn.Module):
+    """A user's net with a bug: it raises on the task whose inputs begin with ``value``, unless a file is there.
+
+    It looks at a value, so ``engine.tasks_axis`` must be ``loop``.
+    """
+
+    def __init__(self, spec: TaskSpec, value: float, unless: str) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(spec.input_shape[0], 6), nn.Linear(6, spec.outputs)
+        self.value, self.unless = value, unless
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.flatten()[0].item() == self.value and not Path(self.unless).exists():
+            raise ValueError(f"this net does not like {self.value}")
+        return cast(Tensor, self.head(torch.tanh(self.body(x))))
+
+
+def picky(spec: TaskSpec, *, value: float, unless: str) -> nn.Module:
+    return Picky(spec, value, unless)
+
+
+def picky_about(
+    recipe: Mapping[str, Any], location: str | None, *, step: int, index: int, unless: str
+) -> dict[str, Any]:
+    """The recipe with a net that raises on training task ``index`` of ``step``, wherever that runs."""
+    task = build_source(load_config(recipe), location).batch("train", step, index, index + 1)
+    assert task.support is not None and isinstance(task.support.x, Tensor)
+    value = task.support.x.flatten()[0].item()
+    options = {"value": value, "unless": unless}
+    engine = {**recipe.get("engine", {}), "tasks_axis": "loop"}
+    return {**recipe, "model": {"factory": "tests.support.models:picky", "options": options}, "engine": engine}
 
 
 class PartlyFrozen(nn.Module):

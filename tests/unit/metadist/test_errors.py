@@ -104,6 +104,7 @@ def test_exit_codes() -> None:
         "TrackingIncomplete": 76,
         "ConfigError": 78,
         "ModelError": 78,
+        "FailedForGood": 70,
         "FingerprintMismatch": 78,
     }
     assert (errors.EXIT_DONE, errors.EXIT_BUG, errors.EXIT_INTERRUPTED) == (0, 70, 75)

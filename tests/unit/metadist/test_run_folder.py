@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metadist import load_config, run_folder
-from metadist.errors import ConfigError, DataError, FingerprintMismatch
+from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
 from tests.support.quick import SMALL_RUN
 
 RECORD = {"torch_version": "2", "threads": 1}
@@ -41,14 +41,37 @@ def test_resume_names_every_key_with_both_values(tmp_path: Path) -> None:
 def test_resume_wants_the_same_data_and_numerics(tmp_path: Path) -> None:
     config = load_config(SMALL_RUN)
     begun(tmp_path)
-    assert run_folder.check_resume(tmp_path, config, RECORD, "data-hash", accept_numerics=False) == []
+    assert run_folder.check_resume(tmp_path, config, RECORD, "data-hash", accept_numerics=False) == {}
     with pytest.raises(FingerprintMismatch, match="other data"):
         run_folder.check_resume(tmp_path, config, RECORD, "another-hash", accept_numerics=True)
     other = {**RECORD, "threads": 2}
     with pytest.raises(FingerprintMismatch, match=r"threads: 1 -> 2.*--accept-numerics"):
         run_folder.check_resume(tmp_path, config, other, "data-hash", accept_numerics=False)
     accepted = run_folder.check_resume(tmp_path, config, other, "data-hash", accept_numerics=True)
-    assert accepted == ["threads: 1 -> 2"]
+    assert accepted == {"threads": "1 -> 2"}
+
+
+def test_differences_are_accepted_by_the_names_that_the_refusal_prints(tmp_path: Path) -> None:
+    begun(tmp_path)
+    other = load_config(SMALL_RUN, {"outer.lr": 0.5, "algorithm.inner_steps": 2})
+    record = {**RECORD, "threads": 2}
+    with pytest.raises(FingerprintMismatch) as raised:
+        run_folder.check_resume(tmp_path, other, record, "data-hash")
+    names = str(raised.value).split("--accept ")[1].split(" ")[0].split(",")
+    assert set(names) == {"outer.lr", "algorithm.inner_steps", "evaluation.inner_steps", "threads"}
+    accepted = run_folder.check_resume(tmp_path, other, record, "data-hash", accept=names)
+    assert set(accepted) == set(names) and accepted["outer.lr"] == "0.01 -> 0.5"
+    for name in names:
+        with pytest.raises(FingerprintMismatch, match=name):
+            run_folder.check_resume(tmp_path, other, record, "data-hash", accept=set(names) - {name})
+
+
+@pytest.mark.parametrize("name", ["outer.rl", "cluster.num_workers", "data"])
+def test_what_is_not_compared_cannot_be_accepted(name: str, tmp_path: Path) -> None:
+    begun(tmp_path)
+    with pytest.raises(UsageError, match=rf"--accept {name}: no such key.*known: .*outer\.lr.*torch_version") as raised:
+        run_folder.check_resume(tmp_path, load_config(SMALL_RUN), RECORD, "data-hash", accept=[name])
+    assert ("did you mean outer.lr?" in str(raised.value)) == (name == "outer.rl")
 
 
 def test_a_used_folder_is_not_started_afresh(tmp_path: Path) -> None:
