@@ -26,7 +26,7 @@ demo: setup  ## build tasks, meta-train on two Ray actors, evaluate, register, a
 	@$(BIN)/python -m metadist.commands.demo
 
 test: setup  ## every test, with a real Ray and a real MLflow server
-	@$(BIN)/python -m pytest tests -m "not laws"
+	@$(BIN)/python -m pytest tests -m "not laws and not bench"
 
 check: setup  ## format, lint, types, import floors and unit tests (under two minutes, no Ray)
 	$(BIN)/ruff format --check .
@@ -36,7 +36,7 @@ check: setup  ## format, lint, types, import floors and unit tests (under two mi
 	$(BIN)/python -m pytest tests/unit -m "not ray and not slow and not laws"
 
 laws: setup  ## the full product of every law
-	@$(BIN)/python -m pytest tests/laws tests/ray/test_random_faults.py tests/cli/test_chaos.py
+	@$(BIN)/python -m pytest tests/laws tests/ray/test_random_faults.py tests/cli/test_chaos.py tests/mlflow/test_runs_in_outages.py
 
 bench: setup  ## the measurements behind the figures in the documentation
 	@$(BIN)/python -m pytest tests/bench -s

@@ -7,6 +7,7 @@ MetadistError
 |   +-- GateRefused     65   a model's own evidence speaks against registering it
 +-- NonFiniteGradient   65   a task gave NaN or infinity; nothing was updated
 +-- ServiceAway         69   a cluster or a registry does not answer
++-- DiskRefused         69   the disk does not take what the run must keep
 +-- RunFolderBusy       75   another driver owns the run folder; run again
 +-- OwnershipLost       75   another driver took the run folder over; it goes on
 +-- TrackingIncomplete  76   the work is done, its tracking is not
@@ -80,6 +81,12 @@ class NonFiniteGradient(MetadistError):
 
 class ServiceAway(MetadistError):
     """A cluster, tracking server or registry does not answer."""
+
+    exit_code = 69
+
+
+class DiskRefused(MetadistError):
+    """The disk is full, read-only or broken; what was written before is whole."""
 
     exit_code = 69
 

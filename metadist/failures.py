@@ -1,7 +1,8 @@
-"""What goes wrong in a worker, told in the driver's words: exit code, task keys, and the line that replays it."""
+"""What goes wrong in a worker or on the disk, told in our words: exit code, task keys, the line that helps."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from cluster import (
     ShardPoisoned,
     WorkersLost,
 )
-from metadist.errors import DataError, MetadistError, ServiceAway
+from metadist.errors import DataError, DiskRefused, MetadistError, ServiceAway
 
 DATA_ERRORS = (
     "NonFiniteGradient",
@@ -24,6 +25,8 @@ DATA_ERRORS = (
     "SchemaMismatch",
     "DataError",
 )
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 class ShardError(MetadistError):
@@ -36,7 +39,7 @@ class ShardDataError(DataError):
 
 @contextmanager
 def translated(run_dir: Path) -> Iterator[None]:
-    """Turn a group's errors into ours, with the exit code and the command that helps."""
+    """Turn errors of a group and of the disk into ours, with the exit code and the command that helps."""
     try:
         yield
     except ShardFailed as error:
@@ -53,3 +56,11 @@ def translated(run_dir: Path) -> Iterator[None]:
         raise ServiceAway(str(error)) from error
     except ClusterError as error:
         raise MetadistError(str(error)) from error
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        where = error.filename or run_dir
+        raise DiskRefused(
+            f"cannot write to {where} ({error.strerror}); what was written before is whole: make room or repair the "
+            "disk, then --resume"
+        ) from error

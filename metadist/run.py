@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
 from metadist.sources import build_source
 from metadist.stores import locate
-from metadist.tracking import Journal, MlflowMirror, check_reachable, resolve_tracking_uri
+from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.version import __version__
 from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
@@ -98,16 +99,28 @@ def _train_owned(config: RunConfig, owner: Owner, resume: bool, accept: bool, ob
             _open_journal(journal, parts, folder, location, record, saved)
             for note in notes:
                 journal.event("accepted numerics", message=note)
-            mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
+            mirror = MlflowMirror(
+                folder,
+                uri=uri,
+                experiment=config.tracking.experiment,
+                run_name=folder.name,
+                on_message=observer.on_message,
+            )
             try:
                 mirror.start()
                 outcome = _run(parts, place, journal, owner, location, saved, observer)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
-            except BaseException:
-                journal.status("FAILED")
+            except BaseException as error:
+                if isinstance(error, Exception):
+                    owner.check()  # who hung and lost the folder may fail in many ways: this is their cause
+                with suppress(JournalWriteFailed):  # the cause may be that very disk; it is what is told
+                    journal.status("FAILED")
                 raise
             finally:
                 unsent = mirror.close(timeout=DRAIN_S)
+                if unsent:
+                    why = f" ({mirror.last_error})" if mirror.last_error else ""
+                    observer.on_message(f"{unsent} events have not reached MLflow{why}: metadist sync {folder}")
     summary = _summary(parts.config, folder, mirror, outcome, time.perf_counter() - begun, place.num_workers)
     return Run(folder, parts.config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
 
