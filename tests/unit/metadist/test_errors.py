@@ -98,6 +98,7 @@ def test_exit_codes() -> None:
         "CheckpointDamaged": 65,
         "NonFiniteGradient": 65,
         "ServiceAway": 69,
+        "DiskRefused": 69,
         "RunFolderBusy": 75,
         "OwnershipLost": 75,
         "TrackingIncomplete": 76,
