@@ -27,7 +27,7 @@ demo: setup  ## build tasks, meta-train on two Ray actors, evaluate, register, a
 
 # Two processes; tests/conftest.py divides the files between them.
 test: setup  ## every test, with a real Ray and a real MLflow server
-	@$(BIN)/python -m pytest tests -m "not laws" -n 2
+	@$(BIN)/python -m pytest tests -m "not laws and not bench" -n 2
 
 check: setup  ## format, lint, types, import floors and unit tests (under two minutes, no Ray)
 	$(BIN)/ruff format --check .
@@ -37,7 +37,7 @@ check: setup  ## format, lint, types, import floors and unit tests (under two mi
 	$(BIN)/python -m pytest tests/unit -m "not ray and not slow and not laws"
 
 laws: setup  ## the full product of every law
-	@$(BIN)/python -m pytest tests/laws tests/ray/test_random_faults.py tests/cli/test_chaos.py
+	@$(BIN)/python -m pytest tests/laws tests/ray/test_random_faults.py tests/cli/test_chaos.py tests/mlflow/test_runs_in_outages.py
 
 bench: setup  ## the measurements behind the figures in the documentation
 	@$(BIN)/python -m pytest tests/bench -s

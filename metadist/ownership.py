@@ -6,7 +6,8 @@ RUN/.owner-N     made by whoever takes epoch N, and locked by the kernel for as 
 ```
 A driver that died on this machine is known at once by its lock; one on another machine, or one that hangs, by a
 heartbeat older than its lease. Whoever takes over puts a copy in the journal's place: the hung driver holds the
-old file open, and what it may still write goes nowhere. It finds a greater epoch at its next step and ends.
+old file open, and what it may still write goes nowhere. The right to send to MLflow is taken from it as well. It
+finds a greater epoch at its next step and ends.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import IO
 
 from metadist.durable import write_atomically
 from metadist.errors import OwnershipLost, RunFolderBusy
-from metadist.tracking import JOURNAL_NAME
+from metadist.tracking import JOURNAL_NAME, break_send_lock
 
 OWNER = "owner.json"
 BEATS_A_LEASE = 6
@@ -192,7 +193,8 @@ def _age(run_dir: Path) -> float:
 
 
 def _fence(run_dir: Path) -> None:
-    """Give the journal a new file: a driver that hangs has the old one open."""
+    """Give the journal a new file, and sending a new lock: a driver that hangs holds the old ones."""
+    break_send_lock(run_dir)
     journal = run_dir / JOURNAL_NAME
     if journal.exists():
         write_atomically(journal, journal.read_bytes())

@@ -119,13 +119,21 @@ def _train_owned(
             _open_journal(journal, parts, folder, location, record, start)
             if resuming:
                 start.set_aside(folder, observer.on_message)
-            mirror = MlflowMirror(folder, uri=uri, experiment=config.tracking.experiment, run_name=folder.name)
+            mirror = MlflowMirror(
+                folder,
+                uri=uri,
+                experiment=config.tracking.experiment,
+                run_name=folder.name,
+                on_message=observer.on_message,
+            )
             try:
                 mirror.start()
                 with marked(folder, owner.check), translated(folder):
                     outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException as error:
+                if isinstance(error, Exception):
+                    owner.check()  # who hung and lost the folder may fail in many ways: this is their cause
                 try:
                     journal.status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 except JournalWriteFailed as second:  # the first error is the one to report
@@ -133,6 +141,9 @@ def _train_owned(
                 raise
             finally:
                 unsent = mirror.close(timeout=DRAIN_S)
+                if unsent:
+                    why = f" ({mirror.last_error})" if mirror.last_error else ""
+                    observer.on_message(f"{unsent} events have not reached MLflow{why}: metadist sync {folder}")
     summary = _summary(parts.config, folder, mirror, outcome, time.perf_counter() - begun, place.num_workers)
     return Run(folder, parts.config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
 

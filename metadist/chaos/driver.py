@@ -37,6 +37,11 @@ class Driver:
         self._process = self._start()
 
     @property
+    def pid(self) -> int:
+        """Of the process that is, or was, the last one."""
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process.poll() is None
 

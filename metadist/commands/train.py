@@ -48,7 +48,6 @@ def train(
             say(f"interrupted after step {summary['steps']}; the checkpoint is whole, --resume goes on")
             raise typer.Exit(summary["exit_code"])
         if summary["unsent_events"]:
-            say(f"{summary['unsent_events']} events have not reached MLflow: metadist sync {summary['run_dir']}")
             raise typer.Exit(EXIT_TRACKING_INCOMPLETE)
 
 

@@ -9,6 +9,8 @@ from metadist.tracking.errors import (
     JournalMissing,
     JournalOffsetInvalid,
     JournalWriteFailed,
+    SendingTakenOver,
+    TrackingDenied,
     TrackingError,
     TrackingUnavailable,
     TrackingUriRefused,
@@ -16,6 +18,7 @@ from metadist.tracking.errors import (
 from metadist.tracking.events import JOURNAL_NAME, Event, read_events
 from metadist.tracking.journal import Journal
 from metadist.tracking.mirror import MlflowMirror, SyncReport, sync
+from metadist.tracking.send_lock import break_send_lock
 from metadist.tracking.system import SystemMetrics
 from metadist.tracking.uri import check_reachable, resolve_tracking_uri
 
@@ -29,11 +32,14 @@ __all__ = [
     "JournalOffsetInvalid",
     "JournalWriteFailed",
     "MlflowMirror",
+    "SendingTakenOver",
     "SyncReport",
     "SystemMetrics",
+    "TrackingDenied",
     "TrackingError",
     "TrackingUnavailable",
     "TrackingUriRefused",
+    "break_send_lock",
     "check_reachable",
     "read_events",
     "resolve_tracking_uri",

@@ -2,7 +2,8 @@
 
 MLflow is imported when a client is made (it takes over a second), never before. `MlflowClient` takes its URI
 as an argument, so no global state of MLflow is touched. A refusal that will never change is an
-`EventRefused`; whatever else is raised may pass, and is tried again by the mirror.
+`EventRefused`, credentials that do not suffice are `TrackingDenied`; whatever else is raised may pass, and is
+tried again by the mirror.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from metadist.tracking.errors import EventRefused
+from metadist.tracking.errors import EventRefused, TrackingDenied
 from metadist.tracking.plan import MetricRow, safe_name
 from metadist.tracking.state import MirrorRun
 from metadist.tracking.uri import sqlite_path
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 TOKEN_TAG = "metadist.run_token"
 _MAX_ENTRIES = 100  # params or tags a call
 _MAX_DIGEST = 36
+_MAX_REASON = 300
+_DENIALS = ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED")
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the mirror tries again by itself, and must be able to stop
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; MLflow's own defaults hold a call for 16 minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds; MLflow's own defaults hold a call for 16 minutes
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
@@ -73,11 +76,16 @@ def make_client(uri: str) -> TrackingClient:
 class _MlflowTracking:
     def __init__(self, client: MlflowClient, uri: str) -> None:
         self._client = client
+        self._uri = uri
         self._database = sqlite_path(uri)
 
     def ensure_run(self, run: MirrorRun, start_time: int) -> str:
         if run.run_id:
             return run.run_id
+        with self._refusals():
+            return self._find_or_make(run, start_time)
+
+    def _find_or_make(self, run: MirrorRun, start_time: int) -> str:
         experiment = self._experiment_id(run.experiment)
         found = self._client.search_runs([experiment], f"tags.`{TOKEN_TAG}` = '{run.token}'", max_results=1)
         if found:
@@ -106,7 +114,7 @@ class _MlflowTracking:
     def log_metrics(self, run_id: str, rows: Sequence[MetricRow]) -> None:
         from mlflow.entities import Metric
 
-        with _refusals():
+        with self._refusals():
             self._client.log_batch(run_id, metrics=[Metric(*row) for row in rows])
 
     def log_params(self, run_id: str, params: Mapping[str, str]) -> None:
@@ -114,7 +122,7 @@ class _MlflowTracking:
 
         for part in _parts(params):
             try:
-                with _refusals():
+                with self._refusals():
                     self._client.log_batch(run_id, params=[Param(*item) for item in part.items()])
             except EventRefused:
                 # MLflow never changes a param: a resumed run that may (more steps) says so in a tag.
@@ -123,7 +131,7 @@ class _MlflowTracking:
                 changed = {name: value for name, value in part.items() if known.get(name, value) != value}
                 if not changed:
                     raise
-                with _refusals():
+                with self._refusals():
                     self._client.log_batch(run_id, params=[Param(*item) for item in new.items()])
                 self.set_tags(run_id, {f"changed.{name}": value for name, value in changed.items()})
 
@@ -131,44 +139,55 @@ class _MlflowTracking:
         from mlflow.entities import RunTag
 
         for part in _parts({safe_name(name): value for name, value in tags.items()}):
-            with _refusals():
+            with self._refusals():
                 self._client.log_batch(run_id, tags=[RunTag(*item) for item in part.items()])
 
     def log_dataset(self, run_id: str, *, name: str, digest: str, source: str, context: str) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(name=name, digest=digest[:_MAX_DIGEST], source_type="metadist", source=source)
-        with _refusals():
+        with self._refusals():
             self._client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
 
     def log_artifact(self, run_id: str, path: Path, folder: str) -> None:
         if not path.exists():
             raise EventRefused(f"the artifact {path} is no longer there")
-        with _refusals():
+        with self._refusals():
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), folder or None)
             else:
                 self._client.log_artifact(run_id, str(path), folder or None)
 
     def set_status(self, run_id: str, status: str, time: int) -> None:
-        with _refusals():
+        with self._refusals():
             if status == "RUNNING":
                 self._client.update_run(run_id, status)
             else:
                 self._client.set_terminated(run_id, status, time)
 
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Turn MLflow's final answers into `EventRefused` and `TrackingDenied`; let everything else through."""
+        from mlflow.exceptions import MlflowException
+        from requests import HTTPError
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turn MLflow's final answers into `EventRefused`; let everything else through."""
-    from mlflow.exceptions import MlflowException
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE":
+                raise EventRefused(str(error)) from error
+            if error.error_code in _DENIALS:
+                raise TrackingDenied(self._uri, one_line(error)) from error
+            raise
+        except HTTPError as error:  # artifacts are sent past MLflow's own errors
+            if error.response is not None and error.response.status_code in (401, 403):
+                raise TrackingDenied(self._uri, one_line(error)) from error
+            raise
 
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            raise EventRefused(str(error)) from error
-        raise
+
+def one_line(error: Exception) -> str:
+    """An error of somebody else's as the reason in a message of ours: its first line, at most 300 characters."""
+    return (str(error) or type(error).__name__).splitlines()[0][:_MAX_REASON]
 
 
 def _parts(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,9 @@ TrackingError
 +-- JournalOffsetInvalid  65   a byte offset is not the start of a line of this journal
 +-- JournalMissing        65   the run folder has no journal
 +-- JournalWriteFailed    69   the disk did not take a line (full, read-only)
-+-- TrackingUnavailable   69   the tracking server or database does not answer
++-- TrackingUnavailable   69   the tracking server or database cannot be used now
+|   +-- TrackingDenied    69   it does not accept our credentials, or allows us too little
++-- SendingTakenOver      75   another driver has taken the run folder over, and sends
 +-- TrackingUriRefused    78   the tracking URI is of a kind that cannot be used
 +-- EventRefused          65   the server will never accept one event; the mirror counts it and goes on
 ```
@@ -82,7 +84,7 @@ class JournalWriteFailed(TrackingError):
 
 
 class TrackingUnavailable(TrackingError):
-    """The tracking server or database did not answer in time."""
+    """The tracking server or database did not answer in time, or failed."""
 
     def __init__(self, uri: str, reason: str) -> None:
         super().__init__(uri, reason)
@@ -90,9 +92,33 @@ class TrackingUnavailable(TrackingError):
 
     def __str__(self) -> str:
         return (
-            f"MLflow at {self.uri} does not answer ({self.reason}): start it, correct tracking.uri or "
+            f"MLflow at {self.uri} cannot be used now ({self.reason}): start or repair it, correct tracking.uri or "
             "MLFLOW_TRACKING_URI, or set tracking.required to false and run `metadist sync` later"
         )
+
+
+class TrackingDenied(TrackingUnavailable):
+    """The server turned us away; asking again with the same credentials is of no use."""
+
+    def __str__(self) -> str:
+        return (
+            f"MLflow at {self.uri} turned us away ({self.reason}): set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to an account that may write this experiment, and "
+            "look at the server's --allowed-hosts; then `metadist sync` sends what is missing"
+        )
+
+
+class SendingTakenOver(TrackingError):
+    """This process did not answer for so long that another driver took over the run folder, and its sending."""
+
+    exit_code = 75
+
+    def __init__(self, run_dir: str) -> None:
+        super().__init__(run_dir)
+        self.run_dir = run_dir
+
+    def __str__(self) -> str:
+        return f"another driver has taken {self.run_dir} over and sends it to MLflow; nothing more is sent from here"
 
 
 class TrackingUriRefused(TrackingError):

@@ -1,7 +1,8 @@
 """The mirror: a background thread that brings the journal to MLflow, and `sync`, which does it later.
 
 Training writes the journal and never waits for this thread. The thread reads from the acknowledged offset,
-sends, acknowledges; when MLflow is away it waits, longer each time, and starts again from there. A crash
+sends, acknowledges; when MLflow is away it waits, longer each time, and starts again from there; where MLflow
+turns us away it asks once a minute, and says what to do. A crash
 between sending and acknowledging sends a piece twice, which changes nothing: MLflow keeps one row for the
 same name, value, time and step.
 """
@@ -9,13 +10,20 @@ same name, value, time and step.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from metadist.tracking.client import ClientFactory, make_client
-from metadist.tracking.errors import JournalMissing, TrackingError, TrackingUnavailable
+from metadist.tracking.client import ClientFactory, make_client, one_line
+from metadist.tracking.errors import (
+    JournalMissing,
+    SendingTakenOver,
+    TrackingDenied,
+    TrackingError,
+    TrackingUnavailable,
+)
 from metadist.tracking.events import JOURNAL_NAME
 from metadist.tracking.sender import Sender, new_run
 from metadist.tracking.state import load_run
@@ -24,16 +32,21 @@ from metadist.tracking.uri import check_reachable, resolve_tracking_uri
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
 _LONGEST_WAIT_CLOSING_S = 1.0
+_NOTABLE_FAILURES = 2  # in a row; a single one is no news
 
 
-def wait_after(num_failures: int, *, closing: bool) -> float:
-    """Seconds to wait after so many failures in a row.
+def wait_after(num_failures: int, *, closing: bool, denied: bool = False) -> float | None:
+    """Seconds to wait after so many failures in a row; None: do not try again before the end.
 
     >>> [wait_after(n, closing=False) for n in (1, 2, 3, 20)]
     [0.5, 1.0, 2.0, 60.0]
     >>> wait_after(20, closing=True)
     1.0
+    >>> wait_after(1, closing=False, denied=True), wait_after(1, closing=True, denied=True)
+    (60.0, None)
     """
+    if denied:
+        return None if closing else _LONGEST_WAIT_S
     longest = _LONGEST_WAIT_CLOSING_S if closing else _LONGEST_WAIT_S
     return float(min(longest, _FIRST_WAIT_S * 2.0 ** min(num_failures - 1, 30)))
 
@@ -48,6 +61,7 @@ class MlflowMirror:
         run_name: The name of a new run. A folder that was mirrored to this URI before goes on in its run.
         factory: Makes the client; tests give their own.
         interval_s: Seconds between two looks at the journal.
+        on_message: Hears, in the mirror's thread, when MLflow fails and when it is back.
 
     Example:
         mirror = MlflowMirror(run_dir, uri=uri, experiment="omniglot", run_name="seed-0").start()
@@ -64,9 +78,11 @@ class MlflowMirror:
         run_name: str,
         factory: ClientFactory = make_client,
         interval_s: float = 1.0,
+        on_message: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._sender = Sender(Path(run_dir), new_run(uri, experiment, run_name), factory)
         self._interval_s = interval_s
+        self._on_message = on_message
         self._wake = threading.Event()
         self._closing = False
         self._last_error: str | None = None
@@ -125,24 +141,38 @@ class MlflowMirror:
     ) -> None:
         self.close()
 
+    def _failed(self, error: Exception, num_failures: int, closing: bool) -> float | None:
+        """Say so if it is news; the seconds to wait, None where trying again is of no use."""
+        ours = isinstance(error, TrackingError)
+        self._last_error = str(error) if ours else f"{type(error).__name__}: {one_line(error)}"
+        denied = isinstance(error, TrackingDenied)
+        if not closing and num_failures == (1 if denied else _NOTABLE_FAILURES):
+            self._on_message(f"tracking waits, training goes on and loses nothing: {self._last_error}")
+        return wait_after(num_failures, closing=closing, denied=denied)
+
     def _work(self) -> None:
         num_failures = 0
         try:
             while True:
                 self._wake.clear()  # before looking at _closing: a close in between then wakes the wait below
                 last_round = self._closing  # before sending: the last round then has all of the journal
+                wait_s: float | None = self._interval_s
                 try:
                     self._sender.send_pending()
+                except SendingTakenOver as error:
+                    self._last_error = str(error)
+                    return
                 except Exception as error:
                     # Whatever MLflow or the network raises, training goes on and the next round tries again.
                     num_failures += 1
-                    self._last_error = f"{type(error).__name__}: {error}"
-                    wait_s = wait_after(num_failures, closing=last_round)
+                    wait_s = self._failed(error, num_failures, last_round)
                 else:
+                    if num_failures >= _NOTABLE_FAILURES:
+                        self._on_message("MLflow takes the run's tracking again")
+                    num_failures, self._last_error = 0, None
                     if last_round:
                         return
-                    num_failures, self._last_error, wait_s = 0, None, self._interval_s
-                if self._sender.stopped:
+                if self._sender.stopped or wait_s is None:
                     return
                 self._wake.wait(wait_s)
         finally:
@@ -178,7 +208,8 @@ def sync(
 
     Raises:
         JournalMissing: It is not a run folder.
-        TrackingUnavailable: MLflow is away, or failed on the way; what was sent is acknowledged.
+        TrackingUnavailable: MLflow is away, or failed on the way; what was sent is acknowledged. `TrackingDenied`
+            where it turned us away.
     """
     folder = Path(run_dir).absolute()
     if not (folder / JOURNAL_NAME).is_file():
@@ -190,11 +221,7 @@ def sync(
     sender = Sender(folder, new_run(target, experiment, run_name or folder.name), factory)
     num_before = sender.num_unsent()
     try:
-        sender.send_pending()
-    except TrackingError:
-        raise
-    except Exception as error:
-        raise TrackingUnavailable(target, f"{type(error).__name__}: {error}") from error
+        _send_all(sender, target)
     finally:
         sender.release()
     return SyncReport(
@@ -203,3 +230,17 @@ def sync(
         num_sent=num_before - sender.num_unsent(),
         num_refused=sender.acknowledged.refused,
     )
+
+
+def _send_all(sender: Sender, uri: str) -> None:
+    """Send until all is sent, or until an attempt brings nothing forward."""
+    while True:
+        before = sender.acknowledged
+        try:
+            sender.send_pending()
+            return
+        except TrackingError:
+            raise
+        except Exception as error:
+            if sender.acknowledged == before:
+                raise TrackingUnavailable(uri, f"{type(error).__name__}: {one_line(error)}") from error

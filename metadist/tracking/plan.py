@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from metadist.tracking.events import Event
-from metadist.tracking.state import SentTimes
+from metadist.tracking.state import FirstSent, sent_key
 
 MAX_METRICS = 1000
+MIN_METRICS = 50  # the first sending of a process; a thousand may be too many for a slow server
 _FORBIDDEN = re.compile(r"[^\w\-./: ]", re.ASCII)
 
 
@@ -46,28 +47,42 @@ class Sending:
     event: Event | None = None
 
 
-def plan_sendings(events: Iterable[Event], sent_times: SentTimes | None = None) -> Iterator[Sending]:
+def next_size(size: int, *, failed: bool) -> int:
+    """How many metrics the next sending may hold, after one of ``size``: half after a failure, else twice.
+
+    A server that is slow, or a proxy that takes little at once, then gets what it can answer in time.
+
+    >>> next_size(1000, failed=True), next_size(60, failed=True), next_size(500, failed=False)
+    (500, 50, 1000)
+    """
+    return max(MIN_METRICS, size // 2) if failed else min(MAX_METRICS, size * 2)
+
+
+def plan_sendings(
+    events: Iterable[Event], first_sent: FirstSent | None = None, max_metrics: Callable[[], int] = lambda: MAX_METRICS
+) -> Iterator[Sending]:
     """Group events into sendings, in the journal's order.
 
-    Consecutive metrics share a sending up to MAX_METRICS rows; events that MLflow does not get are
+    Consecutive metrics share a sending up to ``max_metrics()`` rows; events that MLflow does not get are
     acknowledged with their neighbours.
 
     Args:
         events: Events in order.
-        sent_times: Times under which MLflow may already have metrics (see `state.load_rolled_back`).
+        first_sent: Times and values under which MLflow may already have metrics (see `state.load_rolled_back`).
+        max_metrics: How many metrics a sending may hold, asked anew for each.
     """
     rows: list[MetricRow] = []
     end: int | None = None  # of the last event seen
     yielded: int | None = None  # of the last event that was not one of metrics
     for event in events:
         if event.kind == "metrics":
-            new = metric_rows(event, sent_times or {})
-            if rows and len(rows) + len(new) > MAX_METRICS:
+            new = metric_rows(event, first_sent or {})
+            if rows and len(rows) + len(new) > max_metrics():
                 yield Sending(end=end, metrics=tuple(rows))
                 rows = []
-            while len(new) > MAX_METRICS:
-                yield Sending(end=None, metrics=tuple(new[:MAX_METRICS]))
-                new = new[MAX_METRICS:]
+            while len(new) > (most := max_metrics()):
+                yield Sending(end=None, metrics=tuple(new[:most]))
+                new = new[most:]
             rows += new
         elif event.kind != "event":
             if rows:
@@ -80,13 +95,13 @@ def plan_sendings(events: Iterable[Event], sent_times: SentTimes | None = None) 
         yield Sending(end=end, metrics=tuple(rows))
 
 
-def metric_rows(event: Event, sent_times: SentTimes) -> list[MetricRow]:
-    """The rows of a metrics event; a number that MLflow may have keeps the time it was first sent under."""
-    step = event.step or 0
-    return [
-        MetricRow(safe_name(name), value, sent_times.get((name, step, repr(value)), event.time), step)
-        for name, value in event.data.items()
-    ]
+def metric_rows(event: Event, first_sent: FirstSent) -> list[MetricRow]:
+    """The rows of a metrics event; a point that MLflow may have is sent as it was the first time."""
+    step, rows = event.step or 0, []
+    for name, value in event.data.items():
+        time, first = first_sent.get(sent_key(name, step, value), (event.time, value))
+        rows.append(MetricRow(safe_name(name), first, time, step))
+    return rows
 
 
 def safe_name(name: str) -> str:

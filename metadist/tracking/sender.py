@@ -9,15 +9,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from metadist.tracking.client import ClientFactory, TrackingClient
-from metadist.tracking.errors import EventRefused, TrackingError
-from metadist.tracking.events import JOURNAL_NAME, Event, read_events
-from metadist.tracking.plan import MetricRow, Sending, flatten, param_text, plan_sendings, safe_name
+from metadist.tracking.errors import EventRefused, JournalOffsetInvalid, SendingTakenOver, TrackingError
+from metadist.tracking.events import JOURNAL_NAME, Event, check_offset, read_events
+from metadist.tracking.plan import (
+    MIN_METRICS,
+    MetricRow,
+    Sending,
+    flatten,
+    next_size,
+    param_text,
+    plan_sendings,
+    safe_name,
+)
+from metadist.tracking.send_lock import SendLock
 from metadist.tracking.state import (
     ROLLED_BACK_NAME,
     Acknowledged,
+    FirstSent,
     MirrorRun,
     load_acknowledged,
     load_rolled_back,
@@ -26,7 +35,6 @@ from metadist.tracking.state import (
     save_run,
 )
 
-LOCK_NAME = "mlflow.lock"
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +57,9 @@ class Sender:
         self._wanted = run
         self._client: TrackingClient | None = None
         self._run: MirrorRun | None = None
-        self._lock = FileLock(self.run_dir / LOCK_NAME, timeout=0, thread_local=False)
+        self._lock = SendLock(self.run_dir)
+        self._first_sent: FirstSent = {}
+        self._max_metrics = MIN_METRICS
         self._changed = threading.Condition()
         self._stopped = False
         known = load_run(self.run_dir)
@@ -72,8 +82,8 @@ class Sender:
         return self._stopped
 
     def num_unsent(self) -> int:
-        """How many events of the journal MLflow does not have yet."""
-        if not self._journal.is_file():
+        """How many events of the journal MLflow does not have yet; none of them is ours to send once it was taken."""
+        if not self._journal.is_file() or self._lock.is_lost:
             return 0
         with self._journal.open("rb") as file:
             file.seek(self._acknowledged.offset)
@@ -97,9 +107,11 @@ class Sender:
         """Send everything that is in the journal now and acknowledge it piece by piece.
 
         Raises:
+            SendingTakenOver: Another driver has taken the run folder over.
             TrackingError: Another process sends this run; the journal is damaged.
             Exception: Whatever MLflow raises when it is away; what was sent before is acknowledged.
         """
+        self._check_lock()
         if not self._journal.is_file() or (self._run is not None and self._at_end()):
             return
         run = self._run or self._open()
@@ -110,27 +122,29 @@ class Sender:
         if not run.run_id:
             start_time = next(read_events(self._journal)).time
             run = replace(run, run_id=self._client.ensure_run(run, start_time))
+            self._check_lock()  # while we hung in that call a successor may have made a run of its own
             save_run(self.run_dir, run)
             self._run = run
         events = read_events(self._journal, self._acknowledged.offset)
-        for sending in plan_sendings(events, load_rolled_back(self.run_dir)):
+        for sending in plan_sendings(events, self._first_sent, lambda: self._max_metrics):
             if self._stopped:
                 return
             self._acknowledge(sending, self._send(self._client, run.run_id, sending))
+
+    def _check_lock(self) -> None:
+        if self._lock.is_lost:
+            raise SendingTakenOver(str(self.run_dir))
 
     def _at_end(self) -> bool:
         return self._journal.stat().st_size <= self._acknowledged.offset
 
     def _open(self) -> MirrorRun:
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise TrackingError(
-                f"another process is sending {self.run_dir} to MLflow at this moment; let it finish"
-            ) from None
+        if not self._lock.acquire():
+            raise TrackingError(f"another process is sending {self.run_dir} to MLflow at this moment; let it finish")
         known = load_run(self.run_dir)
         if known is not None and known.uri == self._wanted.uri:
-            self._run, self._acknowledged = known, load_acknowledged(self.run_dir)
+            self._first_sent = load_rolled_back(self.run_dir)
+            self._run, self._acknowledged = known, self._checked(load_acknowledged(self.run_dir))
             return known
         if known is not None:
             _log.warning("this run was mirrored to %s; %s now gets all of it", known.uri, self._wanted.uri)
@@ -140,6 +154,15 @@ class Sender:
         save_run(self.run_dir, self._wanted)
         self._run = self._wanted
         return self._wanted
+
+    def _checked(self, acknowledged: Acknowledged) -> Acknowledged:
+        """What was acknowledged, or nothing if that is no place in this journal: sending again changes nothing."""
+        try:
+            check_offset(self._journal, acknowledged.offset)
+        except JournalOffsetInvalid as error:
+            _log.warning("MLflow gets the whole journal again: %s", error)
+            return Acknowledged()
+        return acknowledged
 
     def _send(self, client: TrackingClient, run_id: str, sending: Sending) -> int:
         """Send one piece; the number of refusals."""
@@ -163,6 +186,10 @@ class Sender:
                 return 1
             half = len(rows) // 2  # one bad row must not take its neighbours with it
             return sum(self._send_metrics(client, run_id, part) for part in (rows[:half], rows[half:]))
+        except Exception:
+            self._max_metrics = next_size(min(self._max_metrics, len(rows)), failed=True)
+            raise
+        self._max_metrics = next_size(self._max_metrics, failed=False)
         return 0
 
     def _send_event(self, client: TrackingClient, run_id: str, event: Event) -> None:
@@ -185,6 +212,7 @@ class Sender:
         with self._changed:
             if self._stopped:
                 return
+            self._check_lock()
             self._acknowledged = Acknowledged(
                 offset=self._acknowledged.offset if sending.end is None else sending.end,
                 refused=self._acknowledged.refused + num_refused,

@@ -21,8 +21,11 @@ RUN_NAME = "mlflow.json"
 OFFSET_NAME = "mlflow.offset"
 ROLLED_BACK_NAME = "mlflow.rolled_back.jsonl"
 
-SentTimes = dict[tuple[str, int, str], int]
-"""(metric, step, value spelt by repr) -> milliseconds at which MLflow was first told."""
+MEASURED = ("perf/", "system/")
+"""Metrics that measure the machine: a step that is computed again gives other numbers."""
+
+FirstSent = dict[tuple[str, int, str], tuple[int, float]]
+"""`sent_key` -> milliseconds and value under which MLflow was first told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,18 +106,23 @@ def keep_rolled_back(run_dir: Path, offset: int) -> None:
     write_atomically(kept_path, "".join(lines))
 
 
-def load_rolled_back(run_dir: Path) -> SentTimes:
-    """The times under which MLflow may have metrics that are no longer in the journal.
+def sent_key(name: str, step: int, value: float) -> tuple[str, int, str]:
+    """What makes two metrics the same point: name, step and value; of a measured one name and step."""
+    return name, step, "" if name.startswith(MEASURED) else repr(value)
 
-    A resumed run computes the same numbers again, later. Sent under their first time they are the same row to
-    MLflow; sent under the new time they would be there twice.
+
+def load_rolled_back(run_dir: Path) -> FirstSent:
+    """The times, and values, under which MLflow may have metrics that are no longer in the journal.
+
+    A resumed run computes the same numbers again, later, and measures others. Sent as they were the first time
+    they are the same row to MLflow; else they would be there twice.
     """
     path = run_dir / ROLLED_BACK_NAME
-    times: SentTimes = {}
+    sent: FirstSent = {}
     if not path.is_file():
-        return times
+        return sent
     for line in path.read_bytes().splitlines():
         event = decode(line, 0)
         for name, value in event.data.items():
-            times.setdefault((name, event.step or 0, repr(value)), event.time)
-    return times
+            sent.setdefault(sent_key(name, event.step or 0, value), (event.time, value))
+    return sent

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from metadist.tracking.errors import TrackingUnavailable, TrackingUriRefused
+from metadist.tracking.errors import TrackingDenied, TrackingUnavailable, TrackingUriRefused
 
 _SQLITE = "sqlite:///"
 
@@ -61,7 +61,7 @@ def check_reachable(uri: str, timeout: float) -> None:
         timeout: Seconds that the server may take.
 
     Raises:
-        TrackingUnavailable: It is away, hangs or turns us away, with the reason.
+        TrackingUnavailable: It is away or hangs, with the reason; `TrackingDenied` where it turns us away.
     """
     database = sqlite_path(uri)
     if database is not None:
@@ -78,15 +78,8 @@ def check_reachable(uri: str, timeout: float) -> None:
         error.close()
         if error.code == 404:  # a proxy that does not pass /health on: something answers
             return
-        raise TrackingUnavailable(uri, _http_reason(error.code)) from None
+        kind = TrackingDenied if error.code in (401, 403) else TrackingUnavailable
+        raise kind(uri, f"HTTP {error.code}") from None
     except (OSError, ValueError) as error:  # refused, unknown host, timed out, not a URL
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise TrackingUnavailable(uri, str(reason) or type(reason).__name__) from None
-
-
-def _http_reason(code: int) -> str:
-    if code == 401:
-        return "HTTP 401: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-    if code == 403:
-        return "HTTP 403: the server's --allowed-hosts may not list this host name"
-    return f"HTTP {code}"

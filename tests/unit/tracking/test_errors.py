@@ -15,6 +15,8 @@ EXAMPLES = [
     (errors.JournalMissing("/run"), 65, "/run has no journal.jsonl"),
     (errors.JournalWriteFailed("/run/journal.jsonl", "no space left"), 69, "no space left"),
     (errors.TrackingUnavailable("http://mlflow:5000", "refused"), 69, "http://mlflow:5000"),
+    (errors.TrackingDenied("http://mlflow:5000", "HTTP 401"), 69, "MLFLOW_TRACKING_TOKEN"),
+    (errors.SendingTakenOver("/run"), 75, "/run"),
     (errors.TrackingUriRefused("./mlruns", "no folders"), 78, "no folders"),
     (errors.EventRefused("bad name"), 65, "bad name"),
     (errors.TrackingError("another process"), 69, "another process"),

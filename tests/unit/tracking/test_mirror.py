@@ -8,10 +8,25 @@ from typing import Any
 
 import pytest
 
-from metadist.tracking import Journal, JournalMissing, MlflowMirror, TrackingError, TrackingUnavailable, sync
+from metadist.tracking import (
+    Journal,
+    JournalMissing,
+    MlflowMirror,
+    TrackingError,
+    TrackingUnavailable,
+    break_send_lock,
+    sync,
+)
 from metadist.tracking.mirror import wait_after
 from metadist.tracking.plan import MetricRow
-from metadist.tracking.state import ROLLED_BACK_NAME, load_acknowledged, load_rolled_back, load_run
+from metadist.tracking.state import (
+    ROLLED_BACK_NAME,
+    Acknowledged,
+    load_acknowledged,
+    load_rolled_back,
+    load_run,
+    save_acknowledged,
+)
 
 URI = "sqlite:////tmp/never-opened.db"
 PATIENCE_S = 30.0  # how long a test waits for what must happen; it is not a measurement
@@ -159,6 +174,54 @@ def test_resume_sends_recomputed_steps_once(tmp_path: Path, server: Any, clock: 
         ("loss", 2, 1003),
         ("rate", 1, 1001),
     ]
+
+
+def test_resume_sends_a_step_that_was_measured_again_as_it_was_first(
+    tmp_path: Path, server: Any, clock: Callable[[], int]
+) -> None:
+    rates = iter((70.0, 35.0, 50.0))
+    checkpoint = 0
+    for down in (False, True, False):  # sent; dropped before it could be sent; sent
+        with Journal(tmp_path, clock=clock) as journal:
+            journal.truncate_to(checkpoint)
+            server.down = down
+            mirror = mirror_of(tmp_path, server)
+            journal.metrics(1, {"loss": 0.5, "perf/tasks_per_second": next(rates)})
+            assert (mirror.close(0.0 if down else PATIENCE_S) == 0) is not down
+            mirror._thread.join(PATIENCE_S)
+    assert server.rows == {MetricRow("loss", 0.5, 1000, 1), MetricRow("perf/tasks_per_second", 70.0, 1000, 1)}
+
+
+def test_the_successor_of_a_hung_driver_sends(tmp_path: Path, server: Any) -> None:
+    other = type(server)()
+    with Journal(tmp_path) as journal:
+        journal.metrics(0, {"loss": 1.0})
+        server.answers.clear()
+        hung = mirror_of(tmp_path, server)
+        assert server.called.wait(PATIENCE_S)
+        break_send_lock(tmp_path)
+        journal.metrics(1, {"loss": 0.5})
+        assert mirror_of(tmp_path, other).close(PATIENCE_S) == 0
+        sent = load_acknowledged(tmp_path)
+        server.answers.set()
+        hung._thread.join(PATIENCE_S)
+        assert hung.close(0.0) == 0  # nothing is left for it to send
+    assert "another driver" in str(hung.last_error)
+    assert load_acknowledged(tmp_path) == sent
+    assert sorted(row.step for row in other.rows) == [0, 1]
+
+
+def test_an_acknowledgement_of_another_journal_sends_all_again(
+    tmp_path: Path, server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal(tmp_path) as journal:
+        journal.metrics(0, {"loss": 1.0})
+        sync_of(tmp_path, server)
+        save_acknowledged(tmp_path, Acknowledged(offset=10_000))
+        journal.metrics(1, {"loss": 0.5})
+        sync_of(tmp_path, server)
+    assert sorted(row.step for row in server.rows) == [0, 1]
+    assert "the whole journal again" in caplog.text
 
 
 def test_nothing_is_kept_for_a_run_without_a_mirror(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_everything_is_sent_once_in_order(shape: list[int | str]) -> None:
 def test_a_number_that_mlflow_may_have_keeps_its_first_time() -> None:
     data = {"loss": 0.5, "rate": 7.0, "bad": math.nan}
     event = Event(kind="metrics", time=99, step=4, data=data, end=1)
-    known = {("loss", 4, "0.5"): 11, ("rate", 4, "6.0"): 11, ("bad", 4, "nan"): 11}
+    known = {("loss", 4, "0.5"): (11, 0.5), ("rate", 4, "6.0"): (11, 6.0), ("bad", 4, "nan"): (11, math.nan)}
     (sending,) = plan_sendings([event], known)
     assert [row.time for row in sending.metrics] == [11, 99, 11]
 

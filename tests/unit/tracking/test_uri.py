@@ -70,13 +70,13 @@ def test_a_server_that_turns_us_away(status: int, words: str) -> None:
     with answering(status) as uri, pytest.raises(TrackingUnavailable, match=words) as caught:
         check_reachable(uri, timeout=10)
     assert caught.value.uri == uri
-    assert "tracking.uri" in str(caught.value)
+    assert "HTTP" in str(caught.value)
 
 
 def test_a_dead_server() -> None:
     with socket.socket() as bound:  # bound but not listening: refused
         bound.bind(("127.0.0.1", 0))
-        with pytest.raises(TrackingUnavailable, match=r"refused.*start it"):
+        with pytest.raises(TrackingUnavailable, match=r"refused.*start or repair it"):
             check_reachable(f"http://127.0.0.1:{bound.getsockname()[1]}", timeout=10)
 
 
