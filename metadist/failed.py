@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metadist.durable import write_atomically
-from metadist.errors import DataError, FailedForGood, OwnershipLost
+from metadist.errors import DataError, FailedForGood, OwnershipLost, SaveFailed
 from metadist.failures import exit_code_of
 
 MARK = "failed.json"
@@ -39,13 +39,16 @@ def is_permanent(error: BaseException) -> bool:
 
 
 @contextmanager
-def marked(run_dir: Path, check_owner: Callable[[], None]) -> Iterator[None]:
+def marked(run_dir: Path, check_owner: Callable[[], None], on_message: Callable[[str], None]) -> Iterator[None]:
     """Mark the folder if the block fails for good, and if it is still ours."""
     try:
         yield
     except Exception as error:
         if is_permanent(error):
-            _mark(run_dir, error, check_owner)
+            try:
+                _mark(run_dir, error, check_owner)
+            except SaveFailed as second:  # the first error is the one to report
+                on_message(f"the failure could not be marked: {second}")
         raise
 
 

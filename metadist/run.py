@@ -128,7 +128,7 @@ def _train_owned(
             )
             try:
                 mirror.start()
-                with marked(folder, owner.check), translated(folder):
+                with marked(folder, owner.check, observer.on_message), translated(folder):
                     outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
                 journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
             except BaseException as error:

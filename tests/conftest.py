@@ -13,6 +13,7 @@ import metadist  # before torch: it sets the variables that torch reads when it 
 
 # isort: split
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from metadist import numerics
@@ -30,6 +31,8 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 RECIPE_GLYPHS = 60
 
 assert metadist.__version__
+settings.register_profile("metadist", deadline=None)  # a busy machine is no failure
+settings.load_profile("metadist")
 
 _FIRST = ("tests/ray", "tests/laws", "tests/cli", "tests/mlflow", "tests/readme")  # the long ones
 _RAY = ("tests/ray", "tests/laws/test_places.py")  # what shares `ray_session`

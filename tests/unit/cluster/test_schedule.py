@@ -116,7 +116,7 @@ def test_one_attempt_means_one() -> None:
     assert schedule.lose("a").poisoned == (0,)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), num_items=st.integers(0, 12), num_workers=st.integers(1, 4))
 def test_every_item_is_finished_exactly_once_whatever_happens(
     data: st.DataObject, num_items: int, num_workers: int
@@ -149,7 +149,7 @@ def test_every_item_is_finished_exactly_once_whatever_happens(
     assert sorted(finished) == list(range(num_items))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), culprit=st.integers(0, 5), max_attempts=st.integers(2, 4))
 def test_only_an_item_that_kills_is_ever_poisoned(data: st.DataObject, culprit: int, max_attempts: int) -> None:
     """One item kills whoever runs it. However the rest goes, it is the one that is found guilty."""

@@ -48,7 +48,7 @@ def episodes(draw: Any) -> tuple[list[int], EpisodeSpec, int]:
     return counts, spec, draw(st.integers(0, 2**32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(episodes())
 def test_labelled_episodes(case: tuple[list[int], EpisodeSpec, int]) -> None:
     counts, spec, seed = case
@@ -131,7 +131,7 @@ def test_impossible_specs(options: dict[str, int]) -> None:
         EpisodeSpec(**{"ways": 5, "shots": 1, "queries": 1, **options})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(0, 5),
     st.integers(1, 5),
