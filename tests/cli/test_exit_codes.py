@@ -162,7 +162,7 @@ ERRORS: dict[BaseException, tuple[int, bool]] = {
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_what_the_same_command_would_meet_again_is_permanent(error: BaseException, tmp_path: Path) -> None:
     assert (exit_code_of(error), is_permanent(error)) == ERRORS[error]
-    with pytest.raises(type(error)), marked(tmp_path, lambda: None):
+    with pytest.raises(type(error)), marked(tmp_path, lambda: None, print):
         raise error
     assert (read_mark(tmp_path) is not None) == ERRORS[error][1]
 
@@ -171,7 +171,7 @@ def test_a_driver_that_lost_the_folder_does_not_mark_it(tmp_path: Path) -> None:
     def lost() -> None:
         raise OwnershipLost("another driver")
 
-    with pytest.raises(ValueError, match="late"), marked(tmp_path, lost):
+    with pytest.raises(ValueError, match="late"), marked(tmp_path, lost, print):
         raise ValueError("late")
     assert read_mark(tmp_path) is None
 
