@@ -37,7 +37,7 @@ check: setup  ## format, lint, types, import floors and unit tests (under two mi
 	$(BIN)/python -m pytest tests/unit -m "not ray and not slow and not laws"
 
 laws: setup  ## the full product of every law
-	@$(BIN)/python -m pytest tests/laws tests/ray/test_random_faults.py tests/cli/test_chaos.py tests/mlflow/test_runs_in_outages.py
+	@$(BIN)/python -m pytest tests/laws tests/ray tests/cli tests/mlflow
 
 bench: setup  ## the measurements behind the figures in the documentation
 	@$(BIN)/python -m pytest tests/bench -s

@@ -86,7 +86,9 @@ def check_resume(
     """
     old, numbers = read_fingerprint(run_dir), _plain(numbers_of(config))
     check_names(accept, {*old["numbers"], *numbers, *old["numerics"], *record})
-    changed = numerics.difference(old["numbers"], numbers)
+    # A key that is younger than the run has its default: what the run did before there was a choice.
+    before = {**_plain(numbers_of(read_config(run_dir))), **old["numbers"]}
+    changed = numerics.difference(before, numbers)
     numeric = numerics.difference(old["numerics"], record)
     refused = {name: text for name, text in changed.items() if name not in accept}
     refused_numeric = {name: text for name, text in numeric.items() if name not in accept and not accept_numerics}

@@ -38,6 +38,19 @@ def test_resume_names_every_key_with_both_values(tmp_path: Path) -> None:
     assert "cluster" not in str(raised.value)
 
 
+def test_a_key_that_is_younger_than_the_run_has_its_default(tmp_path: Path) -> None:
+    begun(tmp_path)
+    for name in (run_folder.FINGERPRINT, run_folder.RESOLVED):
+        lines = (tmp_path / name).read_text().splitlines()
+        kept = [line for line in lines if "on_nonfinite" not in line]
+        assert len(kept) < len(lines)
+        (tmp_path / name).write_text("\n".join(kept))
+    assert run_folder.check_resume(tmp_path, load_config(SMALL_RUN), RECORD, "data-hash") == {}
+    other = load_config(SMALL_RUN, {"outer.on_nonfinite": "drop"})
+    with pytest.raises(FingerprintMismatch, match=r"outer\.on_nonfinite: 'stop' -> 'drop'"):
+        run_folder.check_resume(tmp_path, other, RECORD, "data-hash")
+
+
 def test_resume_wants_the_same_data_and_numerics(tmp_path: Path) -> None:
     config = load_config(SMALL_RUN)
     begun(tmp_path)
