@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from metadist.chaos.server import TrackingServer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +20,17 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture
+def clock() -> Callable[[], int]:
+    """Time stamps far from now, so that none can be taken for the time of sending."""
+    times = itertools.count(1_000_000_000_000, 7)
+    return lambda: next(times)
+
+
+@pytest.fixture
+def reader(mlflow_server: Any) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=mlflow_server.uri)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import socket
 from collections.abc import Callable
@@ -20,20 +19,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 PATIENCE_S = 120.0  # how long a test waits for what must happen; it is not a measurement
-
-
-@pytest.fixture
-def clock() -> Callable[[], int]:
-    """Time stamps far from now, so that none can be taken for the time of sending."""
-    times = itertools.count(1_000_000_000_000, 7)
-    return lambda: next(times)
-
-
-@pytest.fixture
-def reader(mlflow_server: Any) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=mlflow_server.uri)
 
 
 def mirror_of(run_dir: Path, uri: str) -> MlflowMirror:

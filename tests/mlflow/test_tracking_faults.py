@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -43,20 +42,6 @@ FAULTS: dict[str, tuple[Callable[[Proxy], None], type[TrackingUnavailable], str]
     "hung": (lambda proxy: proxy.open.clear(), TrackingUnavailable, "timed out"),
     "answers lost": (lambda proxy: setattr(proxy, "loses_answers", True), TrackingUnavailable, "cannot be used now"),
 }
-
-
-@pytest.fixture
-def clock() -> Callable[[], int]:
-    """Time stamps far from now, so that none can be taken for the time of sending."""
-    times = itertools.count(1_000_000_000_000, 7)
-    return lambda: next(times)
-
-
-@pytest.fixture
-def reader(mlflow_server: Any) -> MlflowClient:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=mlflow_server.uri)
 
 
 @pytest.fixture
