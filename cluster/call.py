@@ -150,11 +150,11 @@ class Call:
         self._since.pop(worker, None)
 
     def note_loss(self, assignment: Assignment, reason: str) -> None:
-        """Remembers why an item came back."""
+        """Remembers why an item was charged."""
         self._reasons.setdefault(assignment.index, []).append(f"worker {assignment.worker}, {reason}")
 
     def reasons(self, index: int) -> tuple[str, ...]:
-        """Why an item came back, each time."""
+        """Why an item was charged, each time."""
         return tuple(self._reasons.get(index, ()))
 
     def has_next(self) -> bool:

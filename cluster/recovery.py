@@ -104,8 +104,8 @@ def _settle(
     call: Call, supervisor: Supervisor, setback: Setback, reason: str, *, lost: str | None = None, strikes: int = 1
 ) -> None:
     """Tells of what goes back, replaces a lost worker, and gives up on a poisoned item."""
-    for back in setback.returned:
-        call.note_loss(back, reason)
+    for assignment in setback.charged:
+        call.note_loss(assignment, reason)
     for index in setback.poisoned:
         if lost is not None:
             with suppress(WorkersLost):  # the poisoned item is the better answer to why

@@ -29,9 +29,10 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """What a loss did: items that came back (void assignments without another copy), and poisoned items."""
+    """What a loss did: items that came back (void assignments without another copy), charged and poisoned ones."""
 
     returned: tuple[Assignment, ...] = ()
+    charged: tuple[Assignment, ...] = ()
     poisoned: tuple[int, ...] = ()
 
 
@@ -141,13 +142,16 @@ class Schedule:
     def _give_back(self, queue: list[Assignment], *, charge: bool) -> Setback:
         """Makes the items of void assignments pending again, but for those that need it not; the first is charged."""
         returned: list[Assignment] = []
+        charged: list[Assignment] = []
         poisoned: list[int] = []
         for position, assignment in enumerate(queue):
             index = assignment.index
             if self._done[index]:
                 continue
             self._tried.setdefault(index, set()).add(assignment.worker)
-            self._charges[index] += charge and position == 0
+            if charge and position == 0:
+                self._charges[index] += 1
+                charged.append(assignment)
             if self._charges[index] >= self._max_attempts:
                 poisoned.append(index)
                 returned.append(assignment)
@@ -158,7 +162,7 @@ class Schedule:
                 continue  # another copy is under way
             heapq.heappush(self._pending, index)
             returned.append(assignment)
-        return Setback(tuple(returned), tuple(poisoned))
+        return Setback(tuple(returned), tuple(charged), tuple(poisoned))
 
     def has_copy(self, index: int) -> bool:
         """Whether a worker has the item still."""

@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_is_not_counted_among_those_that_are_kept(tmp_path:
     with pytest.raises(Stop):
         train_quickly(SMALL_RUN, settings, tmp_path / "crashed", resume=True, observer=Observer(on_step=on_step))
     assert checkpoint.steps(tmp_path / "crashed") == [7]
-    resumed = train_quickly(SMALL_RUN, settings, tmp_path / "crashed", resume=True)
+    resumed = train_quickly(SMALL_RUN, settings, tmp_path / "crashed", retry=True)
     assert resumed.summary["params_sha256"] == whole.summary["params_sha256"]
     same_checkpoint(resumed, whole, 10)
 
