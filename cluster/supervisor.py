@@ -14,6 +14,7 @@ import ray
 from ray import ObjectRef
 
 from cluster.actor import Started
+from cluster.capacity import Capacity, workers_needed
 from cluster.errors import ClusterError, GroupStartTimeout, WorkersLost, WorkerStartFailed
 from cluster.failure import Failure
 from cluster.faults import describe_fault, is_place_fault
@@ -49,8 +50,7 @@ class Supervisor:
         self._unpaid: list[int] = []  # slots that wait for the budget
         self._workers: dict[str, Worker] = {}
         self._starting: dict[ObjectRef[Any], Worker] = {}
-        self._warm = False  # whether the first warm-up is over
-        self._short_since: float | None = monotonic()  # when fewer were ready than are needed
+        self._capacity = Capacity(options, monotonic())
         self._looked = monotonic()
         self._last_reason = "none"
         for slot in range(options.slots):
@@ -64,7 +64,7 @@ class Supervisor:
     @property
     def warm(self) -> bool:
         """Whether the first warm-up is over: all are ready, or enough are and the time is over."""
-        return self._warm
+        return self._capacity.warm
 
     @property
     def coming(self) -> bool:
@@ -116,7 +116,7 @@ class Supervisor:
         worker.started = answer
         if not self._agrees(worker, answer):
             return None
-        self._warm = self._warm or len(self.ready) >= self._options.num_workers
+        self._observe()
         self.tell(
             "worker_started",
             worker=worker.id,
@@ -196,9 +196,9 @@ class Supervisor:
         renewed = self._budget.renewed() if self._unpaid else None
         if renewed is not None:
             times.append(renewed)
-        deadline = self._deadline()
-        if deadline is not None:
-            times.append(deadline)
+        self._observe()
+        if self._capacity.deadline is not None:
+            times.append(self._capacity.deadline)
         return max(0.0, min(times) - monotonic()) if times else None
 
     def check_capacity(self) -> None:
@@ -207,19 +207,23 @@ class Supervisor:
         Raises:
             GroupStartTimeout: the time is over and too few are ready.
         """
-        deadline = self._deadline()
-        if deadline is None or monotonic() < deadline:
+        self._observe()
+        capacity, options, ready = self._capacity, self._options, len(self.ready)
+        if capacity.deadline is None or monotonic() < capacity.deadline:
             return
-        options, ready = self._options, len(self.ready)
-        needed, has = workers_needed(options, warm=self._warm), describe_resources()
-        if ready < needed:
-            waited = options.capacity_timeout_s if self._warm else options.warmup_timeout_s
-            self._short_since = monotonic()  # who asks again waits again
+        asked, has = options.describe(), describe_resources()
+        if ready < capacity.needed:
+            capacity.begin_again(monotonic())  # who asks again waits again
             raise GroupStartTimeout(
-                ready=ready, needed=needed, timeout_s=waited, asked=options.describe(), has=has, last=self._last_reason
+                ready=ready,
+                needed=capacity.needed,
+                timeout_s=capacity.patience_s,
+                asked=asked,
+                has=has,
+                last=self._last_reason,
             )
-        self._warm = True
-        self.tell("workers_missing", ready=ready, asked=options.describe(), has=has)
+        capacity.accept()
+        self.tell("workers_missing", ready=ready, asked=asked, has=has)
 
     def close(self) -> None:
         """Kills every worker."""
@@ -232,15 +236,8 @@ class Supervisor:
         """Tell whoever keeps the journal."""
         self._on_event(Event(kind=kind, detail=detail))
 
-    def _deadline(self) -> float | None:
-        """Until when workers may be missing: at first all, later more than the group can do without."""
-        self._warm = self._warm or not self.coming
-        if self._warm:
-            enough = len(self.ready) >= workers_needed(self._options, warm=True)
-            self._short_since = None if enough else self._short_since or monotonic()
-            return None if self._short_since is None else self._short_since + self._options.capacity_timeout_s
-        assert self._short_since is not None
-        return self._short_since + self._options.warmup_timeout_s
+    def _observe(self) -> None:
+        self._capacity.observe(ready=len(self.ready), coming=self.coming, now=monotonic())
 
     def _recreate(self, now: float) -> None:
         while self._unpaid and self._budget.spend(now):
@@ -287,8 +284,3 @@ class Supervisor:
             remote_traceback=failure.remote_traceback,
         )
         raise error from failure.original()
-
-
-def workers_needed(options: RayOptions, *, warm: bool) -> int:
-    """How many workers must be ready when a warm-up time is over; ``warm``: after the first one."""
-    return options.min_workers or (1 if warm else options.num_workers)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster import RayOptions
+from cluster.capacity import Capacity, workers_needed
 from cluster.faults import describe_fault, is_place_fault, is_worker_fault
 from cluster.nodes import Strikes, placement
 from cluster.restarts import RestartBudget, pause_before
-from cluster.supervisor import workers_needed
 from cluster.timing import ClockOffset, union_length
 
 
@@ -61,6 +61,27 @@ def test_a_node_in_quarantine_is_the_last_resort() -> None:
 )
 def test_how_many_must_be_ready(min_workers: int | None, warm: bool, needed: int) -> None:
     assert workers_needed(RayOptions(num_workers=4, min_workers=min_workers), warm=warm) == needed
+
+
+def test_a_wait_for_workers_begins_when_they_are_missed_and_may_begin_again() -> None:
+    capacity = Capacity(RayOptions(num_workers=3, min_workers=2, warmup_timeout_s=60, capacity_timeout_s=5), now=0.0)
+    capacity.observe(ready=2, coming=True, now=59.0)
+    assert (capacity.warm, capacity.deadline) == (False, 60.0)
+    capacity.accept()
+    assert capacity.deadline is None
+    for now in (100.0, 103.0):  # the wait is counted from when they were missed first
+        capacity.observe(ready=1, coming=True, now=now)
+        assert capacity.deadline == 105.0
+    capacity.begin_again(106.0)
+    assert capacity.deadline == 111.0
+    capacity.observe(ready=2, coming=True, now=107.0)
+    assert capacity.deadline is None
+
+
+def test_the_first_wait_is_over_when_nobody_comes_any_more() -> None:
+    capacity = Capacity(RayOptions(num_workers=3), now=0.0)
+    capacity.observe(ready=1, coming=False, now=1.0)
+    assert capacity.warm and capacity.deadline is None
 
 
 @pytest.mark.parametrize(
