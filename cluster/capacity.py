@@ -21,7 +21,7 @@ class Capacity:
         (True, 1, None)
         >>> capacity.observe(ready=0, coming=True, now=10)
         >>> capacity.deadline
-        15.0
+        15
     """
 
     def __init__(self, options: RayOptions, now: float) -> None:
