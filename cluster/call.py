@@ -52,6 +52,7 @@ class Call:
         self._reasons: dict[int, list[str]] = {}
         self._worked: list[Interval] = []
         self._began = time.monotonic()
+        self._away = 0.0  # seconds in which the driver looked elsewhere
 
     def send(self, assignment: Assignment, worker: Worker) -> None:
         """Issues an item to its worker; before a last attempt the worker has to show that it lives."""
@@ -60,7 +61,7 @@ class Call:
         item = self.items[assignment.index]
         at = time.monotonic()
         if self.schedule.running(assignment.worker)[0] == assignment:
-            self._since[assignment.worker] = at
+            self._since[assignment.worker] = self._clock()
         ref = worker.actor.run.remote(self.version, self._shared, item, assignment.index, assignment.attempt)
         self.refs[ref] = Sent(assignment, at)
 
@@ -72,21 +73,23 @@ class Call:
 
     def restart_clock(self, worker: str) -> None:
         """The oldest item of the worker has its whole time again."""
-        self._since[worker] = time.monotonic()
+        self._since[worker] = self._clock()
 
     def excuse(self, seconds: float) -> None:
         """Time in which the driver looked elsewhere does not count: an answer may lie there, not fetched yet."""
-        for worker in self._since:
-            self._since[worker] += seconds
+        self._away += seconds
+
+    def _clock(self) -> float:
+        return time.monotonic() - self._away
 
     def late(self) -> list[tuple[Assignment, float]]:
         """The items that their workers have had for longer than the limit, with the seconds."""
-        now = time.monotonic()
+        now = self._clock()
         return [(head, now - since) for head, since, limit in self._heads() if now - since >= limit]
 
     def patience(self) -> float | None:
         """Seconds until an item can be late; None where nothing is under way."""
-        now = time.monotonic()
+        now = self._clock()
         return min((max(0.0, since + limit - now) for _, since, limit in self._heads()), default=None)
 
     def limit(self, assignment: Assignment) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ray
 from ray._private import state
 
 _COOL_DOWN_S = 120.0
@@ -67,8 +68,6 @@ def draining() -> frozenset[str]:
 
 def describe_resources() -> str:
     """What the cluster has, for messages: ``2 CPU (0 free), 1 GPU (1 free)``."""
-    import ray
-
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     parts = [f"{total.get(name, 0):g} {name} ({free.get(name, 0):g} free)" for name in ("CPU", "GPU")]

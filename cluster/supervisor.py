@@ -80,8 +80,8 @@ class Supervisor:
     @property
     def leaving(self) -> list[Worker]:
         """The workers on nodes that go, where others can take their work."""
-        ready = {worker.id for worker in self.ready}
-        return [worker for worker in self._workers.values() if worker.leaving and worker.id not in ready]
+        going = [worker for worker in self._workers.values() if worker.leaving]
+        return [worker for worker in going if worker not in self.ready]
 
     def get(self, worker: str) -> Worker | None:
         """A worker that has not been lost, by id."""

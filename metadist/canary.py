@@ -6,17 +6,15 @@ from pathlib import Path
 
 from cluster import Canary
 from metadist.parameters import flatten
-from metadist.tasks import plan_step
+from metadist.tasks import plan_training
 from metadist.tracking import read_events
 from metadist.worker import Assembly
 
 
 def canary_of(parts: Assembly, *, expected: str | None) -> Canary:
     """The first shard of the run at its initial parameters; ``expected``: what it gave before."""
-    settings = parts.config.outer
-    plan = plan_step(0, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
     initial = flatten(parts.algorithm.init(parts.config.seed))
-    return Canary(version=0, shared=initial, item=plan[0], expected=expected)
+    return Canary(version=0, shared=initial, item=plan_training(parts.config.outer, 0)[0], expected=expected)
 
 
 def sung(run_dir: Path) -> str | None:

@@ -164,6 +164,10 @@ class EvaluationConfig(Section):
     shots: PositiveInt | None = None
     queries: PositiveInt | None = None
 
+    def tasks_of(self, split: str) -> int:
+        """How many fixed tasks of ``split`` are judged: the checks in training may take fewer."""
+        return self.validation_tasks or self.num_tasks if split == "validation" else self.num_tasks
+
 
 class CheckpointConfig(Section):
     """How often the run is made whole on disk, and how many are kept (the best one always)."""

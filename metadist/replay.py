@@ -15,7 +15,7 @@ from metadist.parameters import flatten, sha256
 from metadist.run_folder import read_fingerprint
 from metadist.run_reader import load_run
 from metadist.shard import TaskScores, dropped_keys
-from metadist.tasks import Shard, plan_evaluation, plan_step
+from metadist.tasks import Shard, plan_evaluation, plan_training
 from metadist.trainer import reduced
 from metadist.worker import factory_of
 
@@ -66,9 +66,7 @@ def replay_shard(
 
 
 def _plan(config: RunConfig, split: str, step: int) -> tuple[Shard, ...]:
-    size = config.outer.shard_size or 1
     if split == "train":
-        return plan_step(step, meta_batch_size=config.outer.meta_batch_size, shard_size=size)
-    sizes = config.evaluation
-    num_tasks = sizes.validation_tasks if split == "validation" and sizes.validation_tasks else sizes.num_tasks
-    return plan_evaluation(split, step, num_tasks=num_tasks, shard_size=size)
+        return plan_training(config.outer, step)
+    num_tasks = config.evaluation.tasks_of(split)
+    return plan_evaluation(split, step, num_tasks=num_tasks, shard_size=config.outer.shard_size or 1)

@@ -86,9 +86,7 @@ def check_resume(
     """
     old, numbers = read_fingerprint(run_dir), _plain(numbers_of(config))
     check_names(accept, {*old["numbers"], *numbers, *old["numerics"], *record})
-    # A key that is younger than the run has its default: what the run did before there was a choice.
-    before = {**_plain(numbers_of(read_config(run_dir))), **old["numbers"]}
-    changed = numerics.difference(before, numbers)
+    changed = numerics.difference(_numbers_before(run_dir), numbers)
     numeric = numerics.difference(old["numerics"], record)
     refused = {name: text for name, text in changed.items() if name not in accept}
     refused_numeric = {name: text for name, text in numeric.items() if name not in accept and not accept_numerics}
@@ -130,10 +128,15 @@ def refuse_used(run_dir: Path, config: RunConfig) -> None:
     """Refuse a fresh start in a folder that holds a run."""
     if not is_used(run_dir):
         return
-    changed = numerics.difference(read_fingerprint(run_dir)["numbers"], _plain(numbers_of(config)))
+    changed = numerics.difference(_numbers_before(run_dir), _plain(numbers_of(config)))
     which = f"by another configuration ({_listed(changed)})" if changed else "by this configuration"
     cure = "choose another --run-dir" if changed else "--resume continues it, another --run-dir starts afresh"
     raise ConfigError(f"{run_dir} is already used {which}; {cure}")
+
+
+def _numbers_before(run_dir: Path) -> dict[str, Any]:
+    """What the run's numbers depend on. A key that is younger than it has its default: what it did without one."""
+    return {**_plain(numbers_of(read_config(run_dir))), **read_fingerprint(run_dir)["numbers"]}
 
 
 def _listed(differences: Mapping[str, str]) -> str:

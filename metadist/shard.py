@@ -198,7 +198,8 @@ def batched(
 
 def part_of(tasks: Task, start: int, stop: int) -> Task:
     """Tasks ``start..stop-1``, copied into memory of their own: bits depend on alignment."""
-    return _each(lambda leaf: aligned(leaf[start:stop]), tasks)
+    part: Task = _each(lambda leaf: aligned(leaf[start:stop]), tasks)
+    return part
 
 
 def _chunks(shard: Shard, config: RunConfig) -> Iterator[tuple[int, int]]:
@@ -230,22 +231,21 @@ def _each_at_once(function: Callable[[Any], Tensor], x: Any) -> Tensor:
 
 
 def _each_alone(function: Callable[[Any], Tensor], x: Any) -> Tensor:
-    count = len(tree_leaves(x)[0])
-    return torch.stack([function(_row(x, index)) for index in range(count)])
+    return torch.stack([function(_row(x, index)) for index in range(len(tree_leaves(x)[0]))])
 
 
 def _row(tree: Any, index: int) -> Any:
-    return tree_map(lambda leaf: leaf[index], tree)
+    return _each(lambda leaf: leaf[index], tree)
 
 
 def _moved(task: Task, device: str) -> Task:
-    return _each(lambda leaf: leaf.to(device), task)
+    moved: Task = _each(lambda leaf: leaf.to(device), task)
+    return moved
 
 
-def _each(function: Callable[[Tensor], Tensor], task: Task) -> Task:
-    """Apply to the tensors of a task; a half or a weight that is missing stays so."""
-    mapped: Task = tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, task)
-    return mapped
+def _each(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Apply to the tensors of a task or a part of it; a half or a weight that is missing stays so."""
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def _joined(parts: list[Tensor]) -> NDArray[np.float32]:
@@ -259,7 +259,7 @@ def looped(
 
     def looped(meta: MetaParams, tasks: Task, ctx: Context) -> Any:
         def one(i: int) -> Any:
-            return function(meta, _each(lambda leaf: leaf[i], tasks), Context(ctx.progress, ctx.noise_key[i]))
+            return function(meta, _row(tasks, i), Context(ctx.progress, ctx.noise_key[i]))
 
         results = [one(i) for i in range(len(ctx.noise_key))]
         return tree_map(lambda *leaves: torch.stack(leaves), results[0], *results[1:])

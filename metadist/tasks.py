@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
+from metadist.config import OuterConfig
+
 
 class Batch(NamedTuple):
     """Examples of one task: x (N, ...) or a dict of such, y (N,) or (N, D), weight (N,) or None for equal weights."""
@@ -127,6 +129,11 @@ def plan_step(step: int, *, meta_batch_size: int, shard_size: int) -> tuple[Shar
     [('train/7/0', 'train/7/1'), ('train/7/2', 'train/7/3')]
     """
     return _cut("train", "train", step, meta_batch_size, shard_size)
+
+
+def plan_training(settings: OuterConfig, step: int) -> tuple[Shard, ...]:
+    """The shards of a training step of this configuration."""
+    return plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
 
 
 def plan_evaluation(split: str, step: int, *, num_tasks: int, shard_size: int) -> tuple[Shard, ...]:

@@ -20,7 +20,7 @@ from metadist.interruption import Interruption
 from metadist.outer import Outer
 from metadist.parameters import sha256
 from metadist.shard import dropped_keys
-from metadist.tasks import plan_step
+from metadist.tasks import plan_training
 from metadist.tracking import Journal, JournalWriteFailed, SystemMetrics
 from metadist.worker import Assembly
 
@@ -130,7 +130,7 @@ class Trainer:
         """One outer step; nothing has changed when it raises."""
         settings = self.parts.config.outer
         begun = time.perf_counter()
-        plan = plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
+        plan = plan_training(settings, step)
         folded = self.group.reduce(step, self.outer.params, plan)
         keys = sum((shard.keys() for shard in plan), ())
         dropped = dropped_keys(folded.metrics)
@@ -154,7 +154,7 @@ class Trainer:
         """Judge the parameters on validation; the best checkpoint is chosen here."""
         config = self.parts.config
         metric = config.evaluation.metric or "loss"
-        num_tasks = config.evaluation.validation_tasks or config.evaluation.num_tasks
+        num_tasks = config.evaluation.tasks_of("validation")
         report = evaluate(
             self.group, self.outer.params, self.parts.source, config,
             split="validation", step=step, num_tasks=num_tasks,

@@ -15,7 +15,6 @@ import pytest
 from cluster import (
     Event,
     GroupStartTimeout,
-    LocalGroup,
     RayGroup,
     RayOptions,
     ShardFailed,
@@ -23,26 +22,20 @@ from cluster import (
     WorkersLost,
 )
 from tests.ray.work import (
+    SHARED,
     HoldFactory,
     RaiseFactory,
     SuicideFactory,
     context_factory,
+    expected_bits,
     number_factory,
     pieces,
+    told,
 )
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
-SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)  # travels as an object
 LIMIT_S = 30.0
-
-
-def expected_bits(version: int, count: int) -> bytes:
-    return LocalGroup(number_factory).reduce(version, SHARED, pieces(count)).vector.tobytes()
-
-
-def details(events: list[Event], kind: str) -> list[dict[str, object]]:
-    return [dict(event.detail) for event in events if event.kind == kind]
 
 
 class WhenHeld:
@@ -89,9 +82,9 @@ def test_sigkill_in_mid_step(num_workers: int, tmp_path: Path) -> None:
         found = group.reduce(5, SHARED, pieces(8, tmp_path))
         killer.join()
         assert found.vector.tobytes() == expected_bits(5, 8)
-        (lost,) = details(events, "worker_lost")
+        (lost,) = told(events, "worker_lost")
         assert lost["pid"] == killer.pid and lost["version"] == 5 and "Actor" in str(lost["reason"])
-        reissued = {event["index"]: event for event in details(events, "shard_reissued")}
+        reissued = {event["index"]: event for event in told(events, "shard_reissued")}
         assert reissued[2]["version"] == 5 and reissued[2]["attempt"] == 2
         assert reissued[2]["worker"] == lost["worker"] and reissued[2]["reason"] == lost["reason"]
         group.wait_ready(num_workers)  # the lost one is replaced, under a new id
@@ -108,8 +101,8 @@ def test_two_kills_in_one_step(tmp_path: Path) -> None:
         for killer in killers:
             killer.join()
     assert found.vector.tobytes() == expected_bits(5, 8)
-    assert {lost["pid"] for lost in details(events, "worker_lost")} == {killer.pid for killer in killers}
-    assert {0, 3} <= {event["index"] for event in details(events, "shard_reissued")}
+    assert {lost["pid"] for lost in told(events, "worker_lost")} == {killer.pid for killer in killers}
+    assert {0, 3} <= {event["index"] for event in told(events, "shard_reissued")}
 
 
 def test_workers_killed_between_two_calls() -> None:
@@ -123,7 +116,7 @@ def test_workers_killed_between_two_calls() -> None:
             kill(pid)
             await_death(pid)
         assert group.reduce(5, SHARED, pieces(8)).vector.tobytes() == expected_bits(5, 8)
-    assert len(details(events, "worker_lost")) == 2
+    assert len(told(events, "worker_lost")) == 2
 
 
 def test_an_item_that_kills_its_workers_is_poisoned(tmp_path: Path) -> None:
@@ -133,7 +126,7 @@ def test_an_item_that_kills_its_workers_is_poisoned(tmp_path: Path) -> None:
         with pytest.raises(ShardPoisoned, match=r"version 4, item 1 \(piece 1 of train\)") as caught:
             group.reduce(4, SHARED, pieces(4, tmp_path))
         assert (caught.value.index, caught.value.attempts) == (1, 3)
-        assert 3 <= len(details(events, "worker_lost")) <= 6
+        assert 3 <= len(told(events, "worker_lost")) <= 6
         reasons = caught.value.reasons
         assert len(reasons) == 3 and len({reason.split(",")[0] for reason in reasons}) == 3, "same worker"
 
@@ -145,7 +138,7 @@ def test_a_used_up_restart_budget(tmp_path: Path) -> None:
         group.wait_ready()
         with pytest.raises(WorkersLost, match=r"0 workers are left of at least 1 .* 0 restarts in 600 s"):
             group.reduce(4, SHARED, pieces(4, tmp_path))
-        assert len(details(events, "worker_not_replaced")) == 2
+        assert len(told(events, "worker_not_replaced")) == 2
         with pytest.raises(WorkersLost):
             group.reduce(5, SHARED, pieces(4, tmp_path))
 
@@ -178,9 +171,9 @@ def test_work_starts_with_the_first_worker_and_fewer_are_accepted_if_so_said() -
     options = RayOptions(num_workers=2, cpus_per_worker=3, warmup_timeout_s=8, min_workers=1)
     with RayGroup(number_factory, options, events.append) as group:
         assert group.reduce(5, SHARED, pieces(4)).vector.tobytes() == expected_bits(5, 4)
-        assert not details(events, "workers_missing")
+        assert not told(events, "workers_missing")
         group.wait_ready()  # until the time is over
-        (missing,) = details(events, "workers_missing")
+        (missing,) = told(events, "workers_missing")
         assert missing["ready"] == 1 and missing["asked"] == "2 workers x 3 CPU"
         assert group.reduce(6, SHARED, pieces(4)).vector.tobytes() == expected_bits(6, 4)
 

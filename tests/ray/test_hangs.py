@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from cluster import Event, LocalGroup, RayGroup, RayOptions, ResultsDiffer, ShardPoisoned
-from tests.ray.work import LiarFactory, SlowStartFactory, StopFactory, number_factory, pieces
+from cluster import Event, RayGroup, RayOptions, ResultsDiffer, ShardPoisoned
+from tests.ray.work import SHARED, LiarFactory, SlowStartFactory, StopFactory, expected_bits, pieces
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
-
-SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)
 
 
 def options(num_workers: int, **other: float) -> RayOptions:
     return RayOptions(num_workers=num_workers, deadline_factor=20, deadline_min_s=1.0, warmup_timeout_s=60.0, **other)  # type: ignore[arg-type]
-
-
-def expected_bits(version: int, count: int) -> bytes:
-    return LocalGroup(number_factory).reduce(version, SHARED, pieces(count)).vector.tobytes()
 
 
 def kinds(events: list[Event]) -> list[str]:

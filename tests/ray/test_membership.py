@@ -6,28 +6,27 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from cluster import Canary, Event, GroupStartTimeout, LocalGroup, RayGroup, RayOptions, WorkersLost
+from cluster import Canary, Event, GroupStartTimeout, RayGroup, RayOptions, WorkersLost
 from cluster.digest import digest
-from tests.ray.work import OddFactory, RaiseFactory, StillbornFactory, number_factory, numbers, pieces
+from tests.ray.work import (
+    SHARED,
+    OddFactory,
+    RaiseFactory,
+    StillbornFactory,
+    expected_bits,
+    number_factory,
+    numbers,
+    pieces,
+    told,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
-SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)
 CANARY = Canary(version=0, shared=SHARED, item=pieces(1)[0])
 RIGHT = Canary(version=0, shared=SHARED, item=pieces(1)[0], expected=digest(numbers(0, SHARED, pieces(1)[0])))
-
-
-def expected_bits(version: int, count: int) -> bytes:
-    return LocalGroup(number_factory).reduce(version, SHARED, pieces(count)).vector.tobytes()
-
-
-def told(events: list[Event], kind: str) -> list[Any]:
-    return [event.detail for event in events if event.kind == kind]
 
 
 def test_a_worker_with_other_bits_is_sent_away(tmp_path: Path) -> None:

@@ -15,15 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cluster import Event, LocalGroup, RayGroup, RayOptions
-from tests.ray.work import UnluckyFactory, number_factory, pieces
+from tests.ray.work import SHARED, UnluckyFactory, number_factory, pieces
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
-SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)
 NUM_ITEMS, ITEM_S, WORKERS = 18, 0.05, 3
 KINDS = ("SIGKILL", "SIGSTOP", "memory")
 SAMPLE, FULL = 10, 100

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cluster import Partial, PlaceFailure, Vector, WorkFunction, worker_context
+from cluster import Event, LocalGroup, Partial, PlaceFailure, Vector, WorkFunction, worker_context
+
+SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)  # travels as an object
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,16 @@ def numbers(version: int, shared: Vector, item: Piece) -> Partial:
 def number_factory() -> WorkFunction:
     """Of ``numbers``."""
     return numbers
+
+
+def expected_bits(version: int, count: int) -> bytes:
+    """The sum of an undisturbed call."""
+    return LocalGroup(number_factory).reduce(version, SHARED, pieces(count)).vector.tobytes()
+
+
+def told(events: list[Event], kind: str) -> list[dict[str, Any]]:
+    """The details of the events of one kind."""
+    return [dict(event.detail) for event in events if event.kind == kind]
 
 
 def mark(folder: str, name: str) -> bool:

@@ -12,18 +12,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray.cluster_utils import Cluster
 
 from cluster import Canary, Event, RayGroup, RayOptions
-from tests.ray.work import UnluckyFactory, numbers, pieces
+from tests.ray.work import SHARED, UnluckyFactory, numbers, pieces
+from tests.support.processes import descendants
 
 ITEMS = 24
-SHARED = np.linspace(-2, 2, 40_000, dtype=np.float32)
 SOON = {f"health_check_{name}": value for name, value in
         {"initial_delay_ms": 1000, "period_ms": 500, "failure_threshold": 3, "timeout_ms": 500}.items()}  # fmt: skip
 OPTIONS = RayOptions(
@@ -41,23 +39,9 @@ def raylet(node: Any) -> int:
     return int(node.all_processes["raylet"][0].process.pid)
 
 
-def processes(node: Any) -> list[int]:
-    """The raylet of a node and all that it started, by process id."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # it has just ended
-            continue
-    found = [raylet(node)]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
 def signal_all(node: Any, number: signal.Signals) -> None:
     """Sends a signal to all of a node."""
-    for pid in processes(node):
+    for pid in descendants(raylet(node)):
         os.kill(pid, number)
 
 
