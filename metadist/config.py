@@ -1,8 +1,7 @@
 """The configuration tree. One frozen, typed tree is shared by command line, Python, driver and actors.
 
-Every ``auto`` and ``null`` of the arithmetic is resolved once by `resolve`, a pure function of the configuration
-(never of timing, free memory or the number of workers). What the cluster has (its workers, its kind of device)
-is resolved by `metadist.run` before step 0 and recorded.
+`metadist.resolution` fills in what is ``auto`` or ``null`` in the arithmetic. What the cluster has (its workers, its
+kind of device) is resolved by `metadist.run` before step 0 and recorded.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from metadist.presets import CLASSIFIERS, check_algorithm, family_of
 
 
 class Section(BaseModel):
@@ -75,15 +76,61 @@ class ObjectiveConfig(Section):
     name: Literal["classification", "regression"]
 
 
-class AlgorithmConfig(Section):
-    """How a task adapts and what the outer loop learns from it."""
+class InnerOptimizerConfig(Section):
+    """What the inner loop does with a slope; the rate is ``algorithm.inner_lr``."""
 
-    name: Literal["maml", "fomaml", "reptile", "protonet"]
+    name: Literal["sgd", "adam"] = "sgd"
+    momentum: float = Field(0.0, ge=0, lt=1)
+    nesterov: bool = False
+    betas: tuple[float, float] = Field((0.9, 0.999), description="adam")
+    eps: float = Field(1e-8, gt=0, description="adam")
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0, description="longest slope over all adapted leaves of a task")
+
+    @model_validator(mode="after")
+    def _fits(self) -> InnerOptimizerConfig:
+        if self.nesterov and not self.momentum:
+            raise ValueError("algorithm.inner_optimizer.nesterov needs a momentum above zero")
+        if self.name == "adam" and self.momentum:
+            raise ValueError("algorithm.inner_optimizer.momentum belongs to sgd; adam has betas")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"algorithm.inner_optimizer.betas {self.betas} must lie in 0..1, below 1")
+        return self
+
+
+class AlgorithmConfig(Section):
+    """How a task adapts and what the outer loop learns from it. ``metadist.presets`` says what each name stands for."""
+
+    name: str = Field(description='a shipped name, or an algorithm of your own: "my_package.module:build"')
+    options: dict[str, Any] = Field({}, description="arguments of an algorithm of your own")
     inner_steps: int = Field(1, ge=0, description="0 trains the pooled model, without adaptation")
     inner_lr: float = Field(0.1, ge=0)
-    adapt: tuple[str, ...] = Field(("*",), description="name patterns of the leaves that the inner loop moves")
-    normalisation: Literal["inductive", "transductive"] = "inductive"
-    gradient: Literal["auto", "unroll"] = "auto"
+    inner_optimizer: InnerOptimizerConfig = InnerOptimizerConfig()
+    inner_batch_size: PositiveInt | None = Field(None, description="support examples a step; all of them where null")
+    learned_rates: Literal["none", "leaf", "leaf-step", "element"] = "none"
+    adapt: tuple[str, ...] = Field(("*",), description='leaves that the inner loop moves; "!pattern" takes some out')
+    normalisation: Literal["inductive", "transductive", "per-step", "per-step-inductive"] = "inductive"
+    first_order: bool = Field(False, description="inner gradients are constants to the outer loop")
+    second_order_from: float = Field(0.0, ge=0, le=1, description="share of the run before second derivatives count")
+    multi_step: float = Field(0.0, ge=0, le=1, description="share of the run in which the loss of every step counts")
+    gradient: Literal["auto", "unroll", "adjoint"] = "auto"
+    hessian: Literal["reverse", "forward"] = Field("reverse", description="how the adjoint multiplies by a Hessian")
+    proximal: float = Field(2.0, gt=0, description="imaml: strength of the pull to the start")
+    cg_steps: PositiveInt = Field(5, description="imaml: steps of conjugate gradients")
+    distance: Literal["euclidean", "cosine"] = Field("euclidean", description="protonet")
+    temperature: float = Field(10.0, gt=0, description="protonet: factor of the cosine")
+    ridge: float = Field(1.0, gt=0, description="r2d2: initial strength of the ridge, learned")
+
+    @model_validator(mode="after")
+    def _known(self) -> AlgorithmConfig:
+        defaults = {key: field.get_default() for key, field in type(self).model_fields.items()}
+        check_algorithm(self.name, {key: getattr(self, key) for key in defaults}, self.model_fields_set, defaults)
+        return self
+
+    @property
+    def family(self) -> str:
+        """The function that builds it: ``maml``, ``reptile``, ..., or ``own``."""
+        return family_of(self.name)
 
 
 class ScheduleConfig(Section):
@@ -215,8 +262,8 @@ class RunConfig(Section):
             raise ValueError("objective regression does not fit tasks.kind classes; use kind groups or parameters")
         if not regression and self.tasks.kind != "classes":
             raise ValueError(f"objective classification does not fit tasks.kind {self.tasks.kind}")
-        if regression and self.algorithm.name == "protonet":
-            raise ValueError("algorithm protonet classifies; it does not fit objective regression")
+        if regression and self.algorithm.family in CLASSIFIERS:
+            raise ValueError(f"algorithm {self.algorithm.name} classifies; it does not fit objective regression")
         if self.evaluation.metric is not None and self.evaluation.metric not in metrics_of(self):
             raise ValueError(
                 f"evaluation.metric {self.evaluation.metric} is not measured by objective "
@@ -228,53 +275,3 @@ class RunConfig(Section):
 def metrics_of(config: RunConfig) -> tuple[str, ...]:
     """Metrics that an evaluation of this run reports, the one that decides by default first."""
     return ("accuracy", "loss") if config.objective.name == "classification" else ("mse", "loss")
-
-
-def resolve(config: RunConfig) -> RunConfig:
-    """Fill every setting that follows from others. Pure and idempotent."""
-    batch = config.outer.meta_batch_size
-    shard = config.outer.shard_size or default_shard_size(batch)
-    engine = config.engine.model_copy(
-        update={
-            "chunk_size": config.engine.chunk_size or shard,
-            "compile": _compile(config),
-        }
-    )
-    evaluation = config.evaluation
-    evaluation = evaluation.model_copy(
-        update={
-            "metric": evaluation.metric or metrics_of(config)[0],
-            "inner_steps": _first(evaluation.inner_steps, config.algorithm.inner_steps),
-            "shots": evaluation.shots or config.tasks.shots,
-            "queries": evaluation.queries or config.tasks.queries,
-            "validation_tasks": evaluation.validation_tasks or evaluation.num_tasks,
-        }
-    )
-    return config.model_copy(
-        update={
-            "outer": config.outer.model_copy(update={"shard_size": shard}),
-            "engine": engine,
-            "evaluation": evaluation,
-            "algorithm": config.algorithm.model_copy(update={"gradient": "unroll"}),
-        }
-    )
-
-
-def default_shard_size(meta_batch_size: int) -> int:
-    """The largest divisor up to 8.
-
-    >>> [default_shard_size(size) for size in (32, 25, 4, 11)]
-    [8, 5, 4, 1]
-    """
-    return max(size for size in range(1, 9) if meta_batch_size % size == 0)
-
-
-def _compile(config: RunConfig) -> str:
-    """``auto``: compiling costs minutes, so only runs that are configured to be long are compiled."""
-    if config.engine.compile != "auto":
-        return config.engine.compile
-    return "on" if config.outer.num_steps >= 20_000 else "off"
-
-
-def _first(value: int | None, default: int) -> int:
-    return default if value is None else value

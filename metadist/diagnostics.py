@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from metadist.config import RunConfig
 from metadist.evaluate import Report
+from metadist.presets import ONE_PASS
 
 
 def warnings_of(report: Report, config: RunConfig) -> list[str]:
     """What an experienced eye would remark about this report; empty when nothing is odd."""
-    if config.algorithm.name == "protonet" or report.num_steps == 0:
+    if config.algorithm.family in ONE_PASS or report.num_steps == 0:
         return []
     found = []
     metric = config.evaluation.metric or "loss"

@@ -27,8 +27,9 @@ import torch
 from cluster import OrderedFold
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm
-from metadist.config import RunConfig, TasksConfig, Transform, default_shard_size
+from metadist.config import RunConfig, TasksConfig, Transform
 from metadist.parameters import MetaParams, layout_of, unflatten
+from metadist.resolution import default_shard_size
 from metadist.shard import Sums, batched, part_of
 from metadist.sources import Source, build_source
 from metadist.sources.parquet import ParquetSource

@@ -135,7 +135,17 @@ def tree_digest(params: Mapping[str, Tensor]) -> str:
 def matching(patterns: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """Names that match any of the shell-style ``patterns``, in the order of ``names``.
 
+    A pattern that begins with ``!`` takes names out; such patterns alone take them out of all.
+
     >>> matching(["head.*"], ["body.weight", "head.weight", "head.bias"])
     ('head.weight', 'head.bias')
+    >>> matching(["!head.*"], ["body.weight", "head.weight", "head.bias"])
+    ('body.weight',)
     """
-    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+    out = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+    into = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"] * bool(out)
+
+    def hit(name: str, among: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in among)
+
+    return tuple(name for name in names if hit(name, into) and not hit(name, out))

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from metadist.config import RunConfig, resolve
+from metadist.config import RunConfig
 from metadist.errors import ConfigError
+from metadist.resolution import resolve
 
 # Sections that cannot change a number: another value never stands in the way of a resume.
 OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description")

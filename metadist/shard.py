@@ -77,11 +77,14 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
         return {name: torch.stack(values) for name, values in by_step.items()}, torch.stack(before_after), one
 
     lift, each = (batched, _each_at_once) if config.engine.tasks_axis == "vmap" else (looped, _each_alone)
-    gradient, lifted_scores = lift(algorithm.meta_gradient), lift(scores)
+    gradient = lift(algorithm.meta_gradient)
     if config.engine.compile == "on":
         numerics.pin_compiler()
-        gradient = torch.compile(gradient, dynamic=False)
-    return Engine(gradient, lifted_scores)
+        if algorithm.staged is not None and config.engine.tasks_axis == "vmap":
+            gradient = algorithm.staged(lambda piece: torch.compile(_batched_piece(piece), dynamic=False))
+        else:
+            gradient = torch.compile(gradient, dynamic=False)
+    return Engine(gradient, lift(scores))
 
 
 def make_shard_function(
@@ -192,6 +195,16 @@ def batched(
     def lifted(meta: MetaParams, tasks: Task, ctx: Context) -> Any:
         axes = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, tasks)  # a half may be missing
         return vmap(function, in_dims=(None, axes, Context(None, 0)))(meta, tasks, ctx)  # type: ignore[arg-type]
+
+    return lifted
+
+
+def _batched_piece(piece: Callable[..., Any]) -> Callable[..., Any]:
+    """Lift a piece (meta, ctx, k, *trees of one task) of a meta-gradient: meta and k are shared."""
+
+    def lifted(meta: MetaParams, ctx: Context, k: Tensor, *trees: Any) -> Any:
+        axes = tree_map(lambda leaf: 0 if isinstance(leaf, Tensor) else None, trees)
+        return vmap(piece, in_dims=(None, Context(None, 0), None, *axes))(meta, ctx, k, *trees)  # type: ignore[arg-type]
 
     return lifted
 

@@ -18,6 +18,7 @@ from metadist.models.probe import probe
 from metadist.objectives import Objective
 from metadist.parameters import Layout, layout_of, tree_digest
 from metadist.parts import build_parts
+from metadist.presets import EMBEDDING
 from metadist.shard import make_engine, make_shard_function
 from metadist.sources import Source, build_source
 
@@ -47,14 +48,15 @@ def assemble(config: RunConfig, source: Source) -> Assembly:
 def check_model(parts: Assembly) -> None:
     """Run the start-up probe where the algorithm differentiates twice through the model."""
     config = parts.config
-    width = None if config.algorithm.name == "protonet" else parts.source.spec.outputs
-    second_order = config.algorithm.name == "maml" and config.algorithm.inner_steps > 0
+    width = None if config.algorithm.family in EMBEDDING else parts.source.spec.outputs
+    settings = config.algorithm
+    twice = settings.family == "imaml" or (settings.family in ("maml", "protomaml") and not settings.first_order)
     probe(
         parts.model,
-        parts.algorithm.init(config.seed).model,
+        parts.model.initial(config.seed),
         parts.source.spec,
         outputs=width,
-        second_order=second_order,
+        second_order=twice and settings.inner_steps > 0,
         vmapped=config.engine.tasks_axis == "vmap",
     )
 

@@ -1,7 +1,9 @@
 """Prototypical networks.
 
 Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017. The model embeds; a class's
-prototype is the mean of its support embeddings; the outputs are negative squared Euclidean distances.
+prototype is the mean of its support embeddings; the outputs are negative squared Euclidean distances. With
+``distance: cosine`` they are ``temperature`` times the cosine, as in Chen, Liu, Kira, Wang and Huang, "A Closer Look
+at Few-shot Classification", ICLR 2019.
 
 Differs from the paper: normalisation is a choice, and ways are the same in training and evaluation by default.
 """
@@ -9,50 +11,48 @@ Differs from the paper: normalisation is a choice, and ways are the same in trai
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.func import grad_and_value
 
-from metadist.algorithms.interface import Adapted, MetaAlgorithm, Metrics, needs, predict_with, query_metrics
-from metadist.models.functional import Inputs, Model
+from metadist.algorithms.interface import MetaAlgorithm
+from metadist.algorithms.one_pass import one_pass
+from metadist.config import AlgorithmConfig
+from metadist.models.functional import Model
 from metadist.objectives import Objective
-from metadist.parameters import MetaParams
-from metadist.tasks import Batch, Context, Task
+from metadist.parameters import MetaParams, Params
+from metadist.tasks import Batch
 
 
-def protonet(model: Model, objective: Objective, *, ways: int, normalisation: str) -> MetaAlgorithm:
-    """ProtoNet for an embedding ``model`` of any output width.
+def protonet(model: Model, objective: Objective, settings: AlgorithmConfig, *, ways: int) -> MetaAlgorithm:
+    """ProtoNet for an embedding ``model`` of any output width."""
 
-    Its predictor does not depend on the number of inner steps: ``path`` gives the same one for each.
-    """
+    def make_head(meta: MetaParams, features: Tensor, support: Batch) -> Params:
+        return {"prototypes": prototypes(features, support, ways)}
 
-    def init(seed: int) -> MetaParams:
-        return MetaParams(model.initial(seed), {})
+    def euclidean(head: Params, features: Tensor) -> Tensor:
+        return -torch.square(features[:, None, :] - head["prototypes"][None, :, :]).sum(-1)
 
-    def adapt(meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int) -> Adapted:
-        embedded, statistics = model.forward(meta.model, support.x, None)
-        labels = torch.arange(ways, device=support.y.device)
-        belongs = (support.y[:, None] == labels).to(embedded.dtype)  # (S, ways); F.one_hot cannot be vmapped
-        if support.weight is not None:
-            belongs = belongs * support.weight[:, None]
-        prototypes = (belongs.T @ embedded) / belongs.sum(0)[:, None]
-        return Adapted(meta.model, statistics if normalisation == "inductive" else {}, {"prototypes": prototypes})
+    def cosine(head: Params, features: Tensor) -> Tensor:
+        return settings.temperature * F.normalize(features, dim=-1) @ F.normalize(head["prototypes"], dim=-1).T
 
-    def path(meta: MetaParams, support: Batch, ctx: Context, *, num_steps: int) -> list[Adapted]:
-        return [adapt(meta, support, ctx, num_steps=0)] * (num_steps + 1)
+    return one_pass(
+        model,
+        objective,
+        init=lambda seed: MetaParams(model.initial(seed), {}),
+        make_head=make_head,
+        outputs=cosine if settings.distance == "cosine" else euclidean,
+        normalisation=settings.normalisation,
+    )
 
-    def predict(adapted: Adapted, x: Inputs) -> Tensor:
-        embedded = predict_with(model, adapted, x)
-        return -torch.square(embedded[:, None, :] - adapted.head["prototypes"][None, :, :]).sum(-1)
 
-    def meta_gradient(meta: MetaParams, task: Task, ctx: Context) -> tuple[MetaParams, Metrics]:
-        support, query = needs(task.support, "support"), needs(task.query, "query")
+def prototypes(features: Tensor, support: Batch, ways: int) -> Tensor:
+    """Weighted mean embedding a class: (ways, D) of features (S, D)."""
+    belongs = one_hot(support.y, ways, features.dtype)
+    if support.weight is not None:
+        belongs = belongs * support.weight[:, None]
+    return (belongs.T @ features) / belongs.sum(0)[:, None]
 
-        def query_loss(meta: MetaParams) -> tuple[Tensor, Metrics]:
-            outputs = predict(adapt(meta, support, ctx, num_steps=0), query.x)
-            loss = objective.loss(outputs, query)
-            return loss, query_metrics(objective, outputs, loss, query)
 
-        gradient, (_, metrics) = grad_and_value(query_loss, has_aux=True)(meta)
-        return gradient, metrics
-
-    return MetaAlgorithm(init, adapt, path, predict, meta_gradient)
+def one_hot(labels: Tensor, ways: int, dtype: torch.dtype) -> Tensor:
+    """(N, ways) of labels (N,); ``F.one_hot`` cannot be vmapped."""
+    return (labels[:, None] == torch.arange(ways, device=labels.device)).to(dtype)

@@ -14,22 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from metadist.errors import ModelError
-from metadist.models.normalisation import BatchNorm
+from metadist.models.normalisation import norm_layer
 from metadist.tasks import TaskSpec
 
 BLOCKS = 4
+MODULATED = 2  # the block whose maps a context scales and shifts (CAVIA's FiLM layer follows its third convolution)
 
 
 class Conv4(nn.Module):
     """(N, C, H, W) to (N, features), until `build` adds a head.
 
-    Leaves: ``blocks.<i>.conv.weight``, ``blocks.<i>.norm.*``, ``head.*``.
+    Leaves: ``blocks.<i>.conv.*``, ``blocks.<i>.norm.*``, ``head.*``, ``film.*``, ``context``.
     """
 
-    def __init__(self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool) -> None:
+    def __init__(
+        self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool, norm: str, context: int
+    ) -> None:
         super().__init__()
         widths = [channels] + [filters] * BLOCKS
-        self.blocks = nn.ModuleList(_Block(a, b, form) for a, b in pairwise(widths))
+        self.blocks = nn.ModuleList(_Block(a, b, form, norm) for a, b in pairwise(widths))
+        self.context = nn.Parameter(torch.zeros(context)) if context else None
+        self.film = nn.Linear(context, 2 * filters) if context else None
         self.averaged = averaged
         height, width = image
         for _ in range(BLOCKS):
@@ -43,20 +48,23 @@ class Conv4(nn.Module):
         self.head: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
+        for index, block in enumerate(self.blocks):
             x = block(x)
+            if self.film is not None and index == MODULATED:
+                scale, shift = self.film(self.context)[:, None, None].chunk(2)
+                x = x * (1 + scale) + shift
         features = x.mean((2, 3)) if self.averaged else x.flatten(1)
         out: Tensor = self.head(features)
         return out
 
 
 class _Block(nn.Module):
-    def __init__(self, inputs: int, filters: int, form: str) -> None:
+    def __init__(self, inputs: int, filters: int, form: str, norm: str) -> None:
         super().__init__()
         stride = 2 if form == "stride" else 1
-        self.conv = nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=False)
+        self.conv = nn.Conv2d(inputs, filters, 3, stride=stride, padding=1, bias=norm == "none")
         nn.init.kaiming_normal_(self.conv.weight)
-        self.norm = BatchNorm(filters)
+        self.norm = norm_layer(norm, filters)
         self.pool = form == "pool"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,6 +81,8 @@ def build(
     *,
     filters: int = 64,
     form: Literal["stride", "pool"] = "stride",
+    norm: Literal["batch", "group", "layer", "none"] = "batch",
+    context: int = 0,
     zero_head: bool = False,
     embedding: bool = False,
 ) -> nn.Module:
@@ -82,6 +92,8 @@ def build(
         spec: Its ``input_shape`` must be (channels, height, width).
         filters: Filters a block (the paper: 64 for Omniglot, 32 for mini-ImageNet).
         form: ``stride`` or ``pool``.
+        norm: What normalises a block: ``group`` (8 groups) and ``layer`` look at one image alone.
+        context: Values, zero at first, that scale and shift the third block's maps (CAVIA adapts them alone).
         zero_head: Start the head at zero: the first inner step then builds it from the support features
             alone, and no class has a place of its own (compare Ye and Chao 2022).
         embedding: No head: the outputs are the features, flattened (ProtoNet).
@@ -89,7 +101,15 @@ def build(
     if len(spec.input_shape) != 3:
         raise ModelError(f"conv4 needs images (channels, height, width); the task's inputs are {spec.input_shape}")
     channels, height, width = spec.input_shape
-    net = Conv4(channels, (height, width), filters, form, averaged=form == "stride" and not embedding)
+    net = Conv4(
+        channels,
+        (height, width),
+        filters,
+        form,
+        averaged=form == "stride" and not embedding,
+        norm=norm,
+        context=context,
+    )
     if not embedding:
         net.head = nn.Linear(net.features, spec.outputs)
         if zero_head:

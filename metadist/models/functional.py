@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metadist.errors import ModelError
-from metadist.models.normalisation import keeps_running_statistics, norms, use_ours
+from metadist.models.dropout import dropouts
+from metadist.models.normalisation import keeps_running_statistics, norms
+from metadist.models.replace import use_ours
+from metadist.noise import fold_in
 from metadist.parameters import Params, aligned, matching
 from metadist.seeding import torch_seed
 
 Inputs = Tensor | dict[str, Tensor]
+
+
+class Forward(Protocol):
+    def __call__(
+        self, params: Params, x: Inputs, statistics: Params | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Params]: ...
 
 
 class Model(NamedTuple):
@@ -23,16 +32,21 @@ class Model(NamedTuple):
 
     Attributes:
         initial: seed -> meta-learned leaves.
-        forward: (params, x, statistics) -> (outputs, statistics). With ``statistics`` None the layers normalise
-            by the batch and return its statistics; else they use the given ones. Empty where nothing normalises.
+        forward: (params, x, statistics, noise) -> (outputs, statistics). With ``statistics`` None the layers
+            normalise by the batch and return its statistics; else they use the given ones. Empty where nothing
+            normalises. With a ``noise`` key the dropout layers drop, by that key; without one they do not.
         frozen: Leaves and buffers that are never learned; they do not travel.
         names: Names of the meta-learned leaves, in order.
+        norm_leaves: Those of them that are scale and shift of a batch normalisation.
+        drops: Whether it has dropout layers.
     """
 
     initial: Callable[[int], Params]
-    forward: Callable[[Params, Inputs, Params | None], tuple[Tensor, Params]]
+    forward: Forward
     frozen: Params
     names: tuple[str, ...]
+    norm_leaves: tuple[str, ...] = ()
+    drops: bool = False
 
 
 def functional_model(
@@ -81,12 +95,9 @@ def functional_model(
     if not names:
         raise ModelError("every leaf of the model is frozen, so there is nothing to learn; loosen model.freeze")
     statistic_names = tuple(f"{name}.{part}" for name in norms(recording) for part in ("mean", "var"))
+    fed = {*statistic_names, *(f"{name}.key" for name in dropouts(recording))}  # given with each call
     state = {**dict(recording.named_parameters()), **dict(recording.named_buffers())}
-    frozen = {
-        name: aligned(leaf.detach())
-        for name, leaf in state.items()
-        if name not in names and name not in statistic_names
-    }
+    frozen = {name: aligned(leaf.detach()) for name, leaf in state.items() if name not in names and name not in fed}
 
     placeholders = _placeholders(recording)
 
@@ -94,15 +105,22 @@ def functional_model(
         parameters = dict(fresh(seed).named_parameters())
         return {name: aligned(parameters[name].detach()) for name in names}
 
-    def forward(params: Params, x: Inputs, statistics: Params | None = None) -> tuple[Tensor, Params]:
+    noisy = tuple(dropouts(recording))
+    affine = {f"{name}.{part}" for name in norms(recording) for part in ("weight", "bias")}
+
+    def forward(
+        params: Params, x: Inputs, statistics: Params | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Params]:
         module = recording if statistics is None else applying
         # functional_call writes what the forward assigns back into this dict: the batch's statistics.
         leaves = {**frozen, **params, **(placeholders if statistics is None else statistics)}
+        if noise is not None:
+            leaves.update({f"{name}.key": fold_in(noise, index + 1) for index, name in enumerate(noisy)})
         inputs = {"args": (), "kwargs": x} if isinstance(x, dict) else {"args": (x,), "kwargs": {}}
         outputs = functional_call(module, leaves, **inputs)
         return outputs, {name: leaves[name] for name in statistic_names}
 
-    return Model(initial, forward, frozen, names)
+    return Model(initial, forward, frozen, names, tuple(name for name in names if name in affine), bool(noisy))
 
 
 def _placeholders(module: nn.Module) -> Params:

@@ -15,11 +15,12 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "softplus": nn
 
 
 class MLP(nn.Module):
-    """Fully connected layers; leaves ``body.*`` and ``head.*``. (N, ...) to (N, outputs)."""
+    """Fully connected layers; leaves ``body.*``, ``head.*`` and ``context``. (N, ...) to (N, outputs)."""
 
-    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int], activation: str) -> None:
+    def __init__(self, inputs: int, outputs: int, hidden: Sequence[int], activation: str, context: int = 0) -> None:
         super().__init__()
-        widths = [inputs, *hidden]
+        widths = [inputs + context, *hidden]
+        self.context = nn.Parameter(torch.zeros(context)) if context else None
         layers: list[nn.Module] = []
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), ACTIVATIONS[activation]()]
@@ -27,7 +28,10 @@ class MLP(nn.Module):
         self.head: nn.Module = nn.Linear(widths[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.body(x.flatten(1)))
+        x = x.flatten(1)
+        if self.context is not None:
+            x = torch.cat([x, self.context.expand(len(x), -1)], 1)
+        out: Tensor = self.head(self.body(x))
         return out
 
 
@@ -37,15 +41,17 @@ def build(
     hidden: Sequence[int] = (40, 40),
     activation: Literal["relu", "tanh", "gelu", "softplus"] = "relu",
     truncated_normal: bool = False,
+    context: int = 0,
     embedding: bool = False,
 ) -> nn.Module:
     """The MLP for ``spec``. ``truncated_normal`` draws weights from N(0, 0.01) cut at two deviations and zero
-    biases, as the sinusoid experiment of the MAML paper does; else torch's own initialisation. ``embedding``
-    leaves the head out (ProtoNet)."""
+    biases, as the sinusoid experiment of the MAML paper does; else torch's own initialisation. ``context``
+    values, zero at first, are further inputs (CAVIA adapts them alone). ``embedding`` leaves the head
+    out (ProtoNet)."""
     size = 1
     for axis in spec.input_shape:
         size *= axis
-    net = MLP(size, spec.outputs, hidden, activation)
+    net = MLP(size, spec.outputs, hidden, activation, context)
     if truncated_normal:
         for layer in net.modules():
             if isinstance(layer, nn.Linear):

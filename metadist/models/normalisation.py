@@ -7,8 +7,15 @@ of that pass are kept, and every query is normalised by them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+from metadist.errors import ModelError
+
+GROUPS = 8
 
 
 class BatchNorm(nn.Module):
@@ -53,17 +60,21 @@ class BatchNorm(nn.Module):
         return out if self.bias is None else out + self.bias.reshape(shape)
 
 
-def use_ours(module: nn.Module) -> nn.Module:
-    """Replace ``nn.BatchNorm*(track_running_stats=False)`` in ``module`` by `BatchNorm`, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and not child.track_running_stats:
-            ours = BatchNorm(child.num_features, child.eps, child.affine)
-            if child.affine:
-                ours.weight, ours.bias = child.weight, child.bias
-            setattr(module, name, ours)
-        else:
-            use_ours(child)
-    return module
+def norm_layer(name: str, channels: int) -> nn.Module:
+    """The normalisation of ``channels`` maps by name: ``batch``, ``group``, ``layer`` (all of one image), ``none``.
+
+    Raises:
+        ModelError: there is no such normalisation.
+    """
+    layers: dict[str, Callable[[], nn.Module]] = {
+        "batch": lambda: BatchNorm(channels),
+        "group": lambda: nn.GroupNorm(math.gcd(channels, GROUPS), channels),
+        "layer": lambda: nn.GroupNorm(1, channels),
+        "none": nn.Identity,
+    }
+    if name not in layers:
+        raise ModelError(f"norm {name!r} is not known; use one of {', '.join(layers)}")
+    return layers[name]()
 
 
 def keeps_running_statistics(module: nn.Module) -> list[str]:

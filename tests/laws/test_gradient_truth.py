@@ -4,6 +4,7 @@ central differences on smooth nets, the closed form on linear regression. And la
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,27 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from metadist.parameters import MetaParams
+from metadist.parameters import MetaParams, named_leaves
+from metadist.presets import EMBEDDING, family_of
 from metadist.shard import batched
 from metadist.tasks import Batch, Task, TaskSpec
-from tests.support import oracle
-from tests.support.cases import (
-    CASES,
-    ROWS,
-    Built,
-    Case,
-    Problem,
-    build,
-    context,
-    draw_params,
-    draw_tasks,
-    label,
-    one,
-    relative,
-    vector,
-)
+from tests.support import loops, oracle
+from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label
+from tests.support.draws import PROGRESS, context, draw_params, draw_tasks, one, relative, vector
 
 TASKS = 3
+BY_NAME = {problem.name: problem for problem in PROBLEMS}
 
 
 def oracle_net(problem: Problem, *, head: bool) -> oracle.Net:
@@ -49,29 +39,65 @@ def halves(task: Task) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (task.support.x, task.support.y), (task.query.x, task.query.y)
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
-def test_equals_an_independent_autograd_loop(case: Case, problem: Problem, mode: str) -> None:
-    built = build(case, problem, mode)
+def expected_direction(built: Built, case: Case, problem: Problem, params: MetaParams, task: Task, key: int) -> Any:
+    """What the row's oracle says."""
+    support, query = halves(task)
+    settings = built.config.algorithm.model_dump()
+    row = loops.Problem(
+        rule=case.oracle,
+        settings=settings,
+        net=oracle_net(problem, head=family_of(settings["name"]) not in EMBEDDING),
+        ways=problem.spec.outputs,
+        key=key,
+        progress=PROGRESS,
+    )
+    return loops.direction(row, named_leaves(params), support, query)
+
+
+def agrees(built: Built, case: Case, problem: Problem) -> None:
+    """Every task's direction under vmap is the oracle's."""
     params, tasks = draw_params(built), draw_tasks(problem, TASKS)
     found, _ = batched(built.algorithm.meta_gradient)(params, tasks, context(TASKS))
-    net = oracle_net(problem, head=case.oracle != "prototypes")
     for index in range(TASKS):
-        support, query = halves(one(tasks, index))
-        expected = oracle.direction(
-            case.oracle,
-            net,
-            params.model,
-            support,
-            query,
-            steps=case.steps,
-            lr=case.lr,
-            adapt=case.adapt,
-            inductive=mode == "inductive",
-        )
-        assert list(expected) == list(found.model)
-        mine = {name: leaf[index] for name, leaf in found.model.items()}
+        expected = expected_direction(built, case, problem, params, one(tasks, index), index)
+        mine = {name: leaf[index] for name, leaf in named_leaves(found).items()}
+        assert list(expected) == list(mine)
         assert vector(expected).norm() > 1e-3, "the oracle's direction is degenerate"
         assert relative(vector(mine), vector(expected)) <= 1e-10
+
+
+@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+def test_equals_an_independent_autograd_loop(case: Case, problem: Problem, mode: str) -> None:
+    agrees(build(case, problem, mode), case, problem)
+
+
+def quick(case: Case, optimizer: str, mode: str) -> bool:
+    """Whether the cell is in ``make test``: each algorithm, each optimizer and each way back once or twice."""
+    return (optimizer == "sgd" and mode == "reverse") or (case.name == "maml-3" and mode != "unroll") or not case.loops
+
+
+LOOPING = [case for case in CASES if case.steps]
+GRADIENTS = {
+    "unroll": {"gradient": "unroll"},
+    "reverse": {"gradient": "adjoint"},
+    "forward": {"gradient": "adjoint", "hessian": "forward"},
+}
+VARIANTS = [
+    pytest.param(case, optimizer, mode, marks=() if quick(case, optimizer, mode) else pytest.mark.laws)
+    for case in LOOPING
+    for optimizer in OPTIMIZERS
+    for mode in GRADIENTS
+    if (case.loops or mode == "unroll") and not (case.oracle == "implicit" and optimizer == "mini-batches")
+]
+
+
+@pytest.mark.parametrize(("case", "optimizer", "mode"), VARIANTS, ids=label)
+def test_every_inner_optimizer_and_way_back(case: Case, optimizer: str, mode: str) -> None:
+    """On a smooth net with a norm (CAVIA on one that has a context): algorithm x inner optimizer x gradient mode."""
+    problem = BY_NAME["mlp-tanh" if case.context else "norm-tanh"]
+    way = GRADIENTS[mode] if case.loops else {}
+    varied = replace(case, section={**case.section, **OPTIMIZERS[optimizer], **way, "inner_steps": max(case.steps, 3)})
+    agrees(build(varied, problem, "inductive"), varied, problem)
 
 
 @pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
@@ -80,7 +106,7 @@ def test_every_live_leaf_gets_a_gradient(case: Case, problem: Problem, mode: str
     count = 8  # in a single task a unit may be at rest, or so active that its shift cancels
     params, tasks = draw_params(built, seed=1), draw_tasks(problem, count, seed=1)
     found, _ = batched(built.algorithm.meta_gradient)(params, tasks, context(count))
-    for name, leaf in found.model.items():
+    for name, leaf in named_leaves(found).items():
         dead = any(fnmatchcase(name, pattern) for pattern in case.dead)
         assert (leaf.norm() < 1e-12) if dead else (leaf.norm() > 1e-9), name
 
@@ -93,8 +119,8 @@ def test_equals_central_differences(case: Case, problem: Problem, mode: str) -> 
     built = build(case, problem, mode)
     params, task = draw_params(built), one(draw_tasks(problem, 1), 0)
     found, _ = built.algorithm.meta_gradient(params, task, context())
-    expected = central_differences(lambda tree: query_loss(built, tree, task, case.steps), params.model)
-    assert relative(vector(found.model), vector(expected)) <= 1e-6
+    expected = central_differences(lambda tree: query_loss(built, tree, task, case.steps), named_leaves(params))
+    assert relative(vector(found), vector(expected)) <= 1e-6
 
 
 @pytest.mark.parametrize("problem", sorted({problem.name for _, problem, _ in SMOOTH}))
@@ -106,14 +132,17 @@ def test_fomaml_is_the_query_gradient_at_the_adapted_weights(problem: str) -> No
         params, task = draw_params(built), one(draw_tasks(row, 1), 0)
         assert task.support is not None
         found, _ = built.algorithm.meta_gradient(params, task, context())
-        there = built.algorithm.adapt(params, task.support, context(), num_steps=case.steps).params
+        adapted = built.algorithm.adapt(params, task.support, context(), num_steps=case.steps).params
+        there = named_leaves(MetaParams({name: adapted[name] for name in params.model}, {}))
         expected = central_differences(lambda tree: query_loss(built, tree, task, 0), there)  # noqa: B023
         assert relative(vector(found.model), vector(expected)) <= 1e-6
 
 
 def query_loss(built: Built, tree: dict[str, Tensor], task: Task, steps: int) -> float:
     assert task.support is not None and task.query is not None
-    adapted = built.algorithm.adapt(MetaParams(tree, {}), task.support, context(), num_steps=steps)
+    halves = {kind: {k[6:]: v for k, v in tree.items() if k.startswith(kind)} for kind in ("model.", "inner.")}
+    meta = MetaParams(halves["model."], halves["inner."])
+    adapted = built.algorithm.adapt(meta, task.support, context(), num_steps=steps)
     return float(built.objective.loss(built.algorithm.predict(adapted, task.query.x), task.query))
 
 
@@ -156,10 +185,10 @@ def test_closed_form_of_linear_regression(name: str) -> None:
         end = contraction @ end + case.lr * 2 * x.T @ y / len(x)
     at_end = 2 * u.T @ (u @ end - v) / len(u)
     expected = {
-        "second order": torch.linalg.matrix_power(contraction, case.steps) @ at_end,
-        "first order": at_end,
-        "path": (start - end) / case.lr,
-    }[case.oracle]
+        "maml": torch.linalg.matrix_power(contraction, case.steps) @ at_end,
+        "fomaml": at_end,
+        "reptile": (start - end) / case.lr,
+    }[case.section["name"]]
     mine = torch.cat([found.model["head.weight"].T, found.model["head.bias"][None]])
     assert relative(mine, expected) <= 1e-10
 

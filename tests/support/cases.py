@@ -9,19 +9,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig
 from metadist.models import Model
 from metadist.objectives import Objective
-from metadist.parameters import MetaParams
 from metadist.parts import build_parts
+from metadist.presets import ONE_PASS, family_of
 from metadist.settings import load_config
-from metadist.tasks import Batch, Context, Task, TaskSpec
+from metadist.tasks import TaskSpec
 
 MODES = ("inductive", "transductive")
+NORMS = {  # (a norm for each step, mode) -> algorithm.normalisation
+    (False, "inductive"): "inductive",
+    (False, "transductive"): "transductive",
+    (True, "inductive"): "per-step-inductive",
+    (True, "transductive"): "per-step",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +34,13 @@ class Case:
     Attributes:
         name: Of the row.
         section: The ``algorithm`` section.
-        oracle: How ``tests.support.oracle`` computes its direction: its rule for the outer loop.
+        oracle: Where its direction is known from: a rule of ``tests.support.loops``.
         scalar: Whether the direction is the gradient of the query loss after adaptation, so that central
             differences of that loss are an oracle, too.
         dead: Patterns of leaves whose direction is zero, with the reason.
         regression: Whether it can solve regression tasks.
+        per_step: Whether it learns a scale and a shift of the norm for each inner step: needs a net with a norm.
+        context: Width of the context vector that the net must have; 0 for none.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Case:
     scalar: bool
     dead: Mapping[str, str] = field(default_factory=dict)
     regression: bool = True
+    per_step: bool = False
+    context: int = 0
 
     @property
     def steps(self) -> int:
@@ -54,40 +61,68 @@ class Case:
         return float(self.section.get("inner_lr", 0.0))
 
     @property
-    def adapt(self) -> tuple[str, ...]:
-        return tuple(self.section.get("adapt", ("*",)))
+    def loops(self) -> bool:
+        """Whether its gradient may be unrolled or walked back."""
+        return family_of(self.section["name"]) in ("maml", "protomaml")
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether the algorithm can solve the problem with its net."""
+        shipped = "name" in problem.model
+        return (
+            (self.regression or not problem.regression)
+            and (not self.per_step or problem.normalises)
+            and (not self.context or shipped)
+        )
 
 
-def _case(name: str, algorithm: str, oracle: str, *, scalar: bool = False, **rest: Any) -> Case:
-    own = {key: rest.pop(key) for key in ("dead", "regression") if key in rest}
-    settings = {} if algorithm == "protonet" else {"inner_steps": 1, "inner_lr": 0.3, **rest}
-    return Case(name=name, section={"name": algorithm, **settings}, oracle=oracle, scalar=scalar, **own)
+def _case(name: str, algorithm: str, oracle: str = "through the loop", *, scalar: bool = False, **rest: Any) -> Case:
+    own = {key: rest.pop(key) for key in ("dead", "regression", "per_step", "context") if key in rest}
+    settings = {} if family_of(algorithm) in ONE_PASS else {"inner_steps": 1, "inner_lr": 0.3}
+    return Case(name=name, section={"name": algorithm, **settings, **rest}, oracle=oracle, scalar=scalar, **own)
 
+
+_STILL = {"model.[!h]*": "the inner loop does not move the body, and Reptile learns only from what moved"}
+_MOMENTUM = {"name": "sgd", "momentum": 0.9}
 
 CASES = (
-    _case("maml", "maml", "second order", scalar=True),
-    _case("maml-3", "maml", "second order", scalar=True, inner_steps=3, inner_lr=0.1),
-    _case("maml-0", "maml", "second order", scalar=True, inner_steps=0),
-    _case("maml-head", "maml", "second order", scalar=True, inner_steps=2, adapt=["head.*"]),
-    _case("fomaml", "fomaml", "first order", inner_steps=2),
+    _case("maml", "maml", scalar=True),
+    _case("maml-3", "maml", scalar=True, inner_steps=3, inner_lr=0.1),
+    _case("maml-0", "maml", scalar=True, inner_steps=0),
+    _case("maml-head", "anil", scalar=True, inner_steps=2),
+    _case("boil", "boil", scalar=True, inner_steps=2),
+    _case("fomaml", "fomaml", inner_steps=2),
+    _case("meta-sgd", "meta-sgd", scalar=True, inner_steps=2),
+    _case("leaf-rates", "maml", scalar=True, inner_steps=2, learned_rates="leaf", adapt=["head.*"]),
+    _case("step-rates", "maml", scalar=True, inner_steps=3, inner_lr=0.1, learned_rates="leaf-step"),
+    _case("maml++", "maml++", "taps", inner_steps=3, inner_lr=0.1, multi_step=0.5, per_step=True),
+    _case("multi-step", "maml", "taps", inner_steps=3, inner_lr=0.1, multi_step=0.5),
+    _case("cavia", "cavia", scalar=True, inner_steps=2, context=3),
     _case("reptile", "reptile", "path", inner_steps=3, inner_lr=0.1),
-    _case(
-        "reptile-head",
-        "reptile",
-        "path",
-        inner_steps=2,
-        adapt=["head.*"],
-        dead={"[!h]*": "the inner loop does not move the body, and Reptile learns only from what moved"},
-    ),
+    _case("reptile-head", "reptile", "path", inner_steps=2, adapt=["head.*"], dead=_STILL),
+    _case("imaml", "imaml", "implicit", inner_steps=4, inner_lr=0.1, cg_steps=3),
+    _case("imaml-head", "imaml", "implicit", inner_steps=4, inner_lr=0.1, cg_steps=3, adapt=["head.*"]),
+    _case("protomaml", "protomaml", scalar=True, inner_steps=2, inner_lr=0.05, regression=False),
     _case(
         "protonet",
         "protonet",
         "prototypes",
         scalar=True,
         regression=False,
-        dead={"head.bias": "a shift of all embeddings moves no distance (shipped nets have no head here)"},
+        dead={"model.head.bias": "a shift of all embeddings moves no distance (shipped nets have no head here)"},
     ),
+    _case("protonet-cosine", "protonet", "prototypes", scalar=True, regression=False, distance="cosine"),
+    _case("r2d2", "r2d2", "ridge", scalar=True, ridge=0.5),
 )
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"inner_optimizer": _MOMENTUM},
+    "nesterov": {"inner_optimizer": {**_MOMENTUM, "nesterov": True}},
+    "adam": {"inner_optimizer": {"name": "adam"}},
+    "decay": {"inner_optimizer": {"weight_decay": 0.1}},
+    "clipped": {"inner_optimizer": {"clip_norm": 0.5}},
+    "mini-batches": {"inner_batch_size": 4},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +133,7 @@ class Problem:
     model: Mapping[str, Any]
     spec: TaskSpec
     smooth: bool = False
+    normalises: bool = False
 
     @property
     def regression(self) -> bool:
@@ -109,8 +145,18 @@ _POINTS = TaskSpec(kind="classes", input_shape=(4,), outputs=3, shots=3, queries
 _VALUES = TaskSpec(kind="regression", input_shape=(2,), outputs=2, shots=4, queries=5)
 
 PROBLEMS = (
-    Problem(name="conv4-stride", model={"name": "conv4", "options": {"filters": 4, "form": "stride"}}, spec=_IMAGES),
-    Problem(name="conv4-pool", model={"name": "conv4", "options": {"filters": 4, "form": "pool"}}, spec=_IMAGES),
+    Problem(
+        name="conv4-stride",
+        model={"name": "conv4", "options": {"filters": 4, "form": "stride"}},
+        spec=_IMAGES,
+        normalises=True,
+    ),
+    Problem(
+        name="conv4-pool",
+        model={"name": "conv4", "options": {"filters": 4, "form": "pool"}},
+        spec=_IMAGES,
+        normalises=True,
+    ),
     Problem(name="mlp-relu", model={"name": "mlp", "options": {"hidden": [8, 8], "activation": "relu"}}, spec=_POINTS),
     Problem(
         name="mlp-tanh",
@@ -124,7 +170,13 @@ PROBLEMS = (
         spec=_VALUES,
         smooth=True,
     ),
-    Problem(name="norm-tanh", model={"factory": "tests.support.models:smooth"}, spec=_POINTS, smooth=True),
+    Problem(
+        name="norm-tanh",
+        model={"factory": "tests.support.models:smooth"},
+        spec=_POINTS,
+        smooth=True,
+        normalises=True,
+    ),
 )
 
 # An mlp does not normalise, so both modes are one there.
@@ -133,7 +185,7 @@ ROWS = [
     for case in CASES
     for problem in PROBLEMS
     for mode in MODES
-    if (case.regression or not problem.regression) and (mode == "transductive" or not problem.name.startswith("mlp"))
+    if case.fits(problem) and (mode == "transductive" or problem.normalises)
 ]
 
 
@@ -152,80 +204,22 @@ def config_for(case: Case, problem: Problem, mode: str, **overrides: Any) -> Run
         "tasks": {"source": "synthetic", "name": "sinusoid", "kind": "parameters", **sizes}
         if problem.regression
         else {"path": "nowhere", "ways": spec.outputs, **sizes},
-        "model": dict(problem.model),
+        "model": with_context(problem.model, case.context),
         "objective": {"name": "regression" if problem.regression else "classification"},
-        "algorithm": {**case.section, "normalisation": mode},
+        "algorithm": {**case.section, "normalisation": NORMS[case.per_step, mode]},
     }
     return load_config(tree, overrides)
+
+
+def with_context(model: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """The model section, with a context vector where the algorithm adapts one."""
+    return {**model, "options": {**model.get("options", {}), "context": width}} if width else dict(model)
 
 
 def build(case: Case, problem: Problem, mode: str, **overrides: Any) -> Built:
     """Model, objective and algorithm of a row."""
     config = config_for(case, problem, mode, **overrides)
     return Built(config, *build_parts(config, problem.spec))
-
-
-def draw_tasks(problem: Problem, count: int, *, seed: int = 0) -> Task:
-    """``count`` random tasks in float64; support and query share their class means."""
-    spec, draw = problem.spec, torch.Generator().manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw, dtype=torch.float64)
-
-    if spec.kind == "regression":
-        weights = normal(count, spec.input_shape[0], spec.outputs)
-        halves = []
-        for size in (spec.support_size, spec.query_size):
-            x = normal(count, size, *spec.input_shape)
-            halves.append(Batch(x, torch.sin(x @ weights)))
-        return Task(*halves)
-    means = normal(count, spec.outputs, *spec.input_shape)
-    halves = []
-    for a_class in (spec.shots, spec.queries):
-        x = means.repeat_interleave(a_class, 1) + normal(count, spec.outputs * a_class, *spec.input_shape)
-        y = torch.arange(spec.outputs).repeat_interleave(a_class).expand(count, -1).clone()
-        halves.append(Batch(x, y))
-    return Task(*halves)
-
-
-def draw_params(built: Built, *, seed: int = 0) -> MetaParams:
-    """Initial weights in float64, moved a little, so that no scale is exactly one and no bias exactly zero."""
-    draw = torch.Generator().manual_seed(seed + 1)
-
-    def moved(leaf: Tensor) -> Tensor:
-        return leaf.double() + 0.1 * torch.randn(leaf.shape, generator=draw, dtype=torch.float64)
-
-    start = built.algorithm.init(seed)
-    return MetaParams({name: moved(leaf) for name, leaf in start.model.items()}, {})
-
-
-def one(tasks: Task, index: int) -> Task:
-    """Task ``index`` of tasks with a leading axis."""
-
-    def pick(batch: Batch | None) -> Batch | None:
-        if batch is None:
-            return None
-        assert isinstance(batch.x, Tensor)
-        weight = None if batch.weight is None else batch.weight[index]
-        return Batch(batch.x[index], batch.y[index], weight)
-
-    return Task(pick(tasks.support), pick(tasks.query))
-
-
-def context(count: int | None = None) -> Context:
-    """A context for one task, or for ``count`` of them."""
-    return Context(torch.zeros(()), torch.tensor(0) if count is None else torch.arange(count))
-
-
-def vector(tree: Mapping[str, Tensor]) -> Tensor:
-    """All leaves as one vector, in order."""
-    return torch.cat([leaf.reshape(-1) for leaf in tree.values()])
-
-
-def relative(found: Tensor, expected: Tensor) -> float:
-    """Whole-vector relative error; the absolute one where nothing is expected."""
-    scale = float(expected.norm())
-    return float((found - expected).norm()) / (scale or 1.0)
 
 
 def label(value: object) -> str | None:

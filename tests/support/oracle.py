@@ -1,4 +1,4 @@
-"""The independent mathematics: nets written as formulas of their leaves, and a plain autograd loop over them.
+"""The independent mathematics: nets written as formulas of their leaves. `tests.support.loops` adapts them.
 
 Nothing here uses ``torch.func`` or anything of metadist, so that an error there cannot hide here as well.
 """
@@ -6,12 +6,10 @@ Nothing here uses ``torch.func`` or anything of metadist, so that an error there
 from __future__ import annotations
 
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import grad
 
 Weights = dict[str, Tensor]
 Statistics = list[tuple[Tensor, Tensor]]
@@ -23,9 +21,11 @@ EPS = 1e-5
 
 
 def mlp(activation: str, layers: int, *, head: bool) -> Net:
-    """Layers ``body.0``, ``body.2``, ... and a head."""
+    """Layers ``body.0``, ``body.2``, ... and a head; a context, where there is one, is further inputs."""
 
     def net(weights: Weights, x: Tensor, statistics: Statistics | None) -> tuple[Tensor, Statistics]:
+        if "context" in weights:
+            x = torch.cat([x, torch.stack([weights["context"]] * len(x))], 1)
         for layer in range(layers):
             x = ACTIVATIONS[activation](x @ weights[f"body.{2 * layer}.weight"].T + weights[f"body.{2 * layer}.bias"])
         return (x @ weights["head.weight"].T + weights["head.bias"] if head else x), []
@@ -57,6 +57,9 @@ def conv4(form: str, *, head: bool) -> Net:
             x = torch.relu(x)
             if form == "pool":
                 x = F.max_pool2d(x, 2)
+            if "context" in weights and block == 2:
+                scale, shift = (weights["film.weight"] @ weights["context"] + weights["film.bias"]).chunk(2)
+                x = x * (1 + scale[:, None, None]) + shift[:, None, None]
         if not head:
             return x.flatten(1), found
         x = F.adaptive_avg_pool2d(x, 1).flatten(1) if form == "stride" else x.flatten(1)
@@ -85,56 +88,3 @@ def loss(outputs: Tensor, y: Tensor) -> Tensor:
     if y.dtype == torch.int64:
         return -(outputs[torch.arange(len(y)), y] - outputs.logsumexp(1)).sum() / len(y)
     return ((outputs - y) ** 2).sum() / outputs.numel()
-
-
-def adapted(
-    net: Net, phi: Weights, x: Tensor, y: Tensor, *, steps: int, lr: float, adapt: tuple[str, ...], second_order: bool
-) -> tuple[Weights, Weights]:
-    """Weights after gradient descent on the support loss, and the sum of the gradients on the way."""
-    names = [name for name in phi if any(fnmatchcase(name, pattern) for pattern in adapt)]
-    weights, way = dict(phi), {name: torch.zeros_like(leaf) for name, leaf in phi.items()}
-    for _ in range(steps):
-        value = loss(net(weights, x, None)[0], y)
-        slopes = grad(value, [weights[name] for name in names], create_graph=second_order)
-        for name, slope in zip(names, slopes, strict=True):
-            weights[name] = weights[name] - lr * slope
-            way[name] = way[name] + slope.detach()
-    return weights, way
-
-
-def direction(
-    rule: str,
-    net: Net,
-    params: Weights,
-    support: tuple[Tensor, Tensor],
-    query: tuple[Tensor, Tensor],
-    *,
-    steps: int,
-    lr: float,
-    adapt: tuple[str, ...],
-    inductive: bool,
-) -> Weights:
-    """The direction of one task by the ``rule`` of its row: second order, first order, path, prototypes."""
-    phi = {name: leaf.clone().requires_grad_() for name, leaf in params.items()}
-    if rule == "prototypes":
-        value = _prototype_loss(net, phi, support, query, inductive=inductive)
-    else:
-        weights, way = adapted(net, phi, *support, steps=steps, lr=lr, adapt=adapt, second_order=rule == "second order")
-        if rule == "path":
-            return way
-        statistics = net(weights, support[0], None)[1] if inductive else None
-        value = loss(net(weights, query[0], statistics or None)[0], query[1])
-    slopes = grad(value, list(phi.values()), allow_unused=True)
-    return {
-        name: torch.zeros_like(phi[name]) if slope is None else slope for name, slope in zip(phi, slopes, strict=True)
-    }
-
-
-def _prototype_loss(
-    net: Net, phi: Weights, support: tuple[Tensor, Tensor], query: tuple[Tensor, Tensor], *, inductive: bool
-) -> Tensor:
-    embedded, statistics = net(phi, support[0], None)
-    prototypes = torch.stack([embedded[support[1] == label].mean(0) for label in support[1].unique()])
-    queries = net(phi, query[0], (statistics or None) if inductive else None)[0]
-    distances = torch.stack([((queries - prototype) ** 2).sum(1) for prototype in prototypes], dim=1)
-    return loss(-distances, query[1])

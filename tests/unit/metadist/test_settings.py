@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from metadist.config import RunConfig, resolve
+from metadist.config import RunConfig
 from metadist.errors import ConfigError
+from metadist.resolution import resolve
 from metadist.settings import (
     dump,
     fingerprint,
