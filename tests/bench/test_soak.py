@@ -10,6 +10,7 @@ import json
 import os
 import statistics
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ SETTLED = 0.25  # of the steps; before that caches and pools fill
 PER = 10_000  # steps that a slope is given for
 MOST_MB = 1.0  # a slope of the driver and of a worker
 MOST_FILES = 1.0
+SPIN = 200_000  # about 20 ms
 OURS = ("driver", "ray::ShardWorker")
 
 SOAK: dict[str, Any] = {
@@ -90,18 +92,20 @@ def test_nothing_grows(tmp_path: Path, server: TrackingServer, monkeypatch: pyte
     (tmp_path / "soak.yaml").write_text(yaml.safe_dump(SOAK))
     driver = Driver(str(tmp_path / "soak.yaml"), {"tracking.uri": server.uri}, tmp_path / "run")
     samples: Samples = defaultdict(Series)
+    speed = Series()
     pause = threading.Event()
     try:
         while driver.is_running:
             step = last_step(driver.run_dir)
             if 0 < step < STEPS:  # what comes after the last step (drawing, leaving Ray) is no part of the steps
                 take_sample(samples, step, driver.pid)
+                speed.add(step, spin())
             pause.wait(SAMPLE_S)
         summary = driver.summary()
     finally:
         driver.stop()
     assert summary["steps"] == STEPS and summary["unsent_events"] == 0
-    table = report(samples, list(step_times(driver.run_dir).values()))
+    table = report(samples, step_times(driver.run_dir), speed)
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "soak.md").write_text(table)
     curves = {name: [series.steps, series.values] for name, series in samples.items()}
@@ -113,6 +117,13 @@ def test_nothing_grows(tmp_path: Path, server: TrackingServer, monkeypatch: pyte
             assert series.slope() < MOST_FILES, name
         elif what.startswith(OURS):
             assert series.slope() < MOST_MB, name
+
+
+def spin() -> float:
+    """Milliseconds of CPU for a fixed piece of work: how fast the machine itself is at the moment."""
+    begin = time.process_time()
+    sum(number * number for number in range(SPIN))
+    return (time.process_time() - begin) * 1000
 
 
 def take_sample(samples: Samples, step: int, driver_pid: int) -> None:
@@ -147,10 +158,19 @@ def ray_session(raylet: int) -> dict[str, float]:
     return found
 
 
-def report(samples: Mapping[str, Series], times: list[float]) -> str:
-    """The table: what each process held when caches had filled and at the end, and its slope."""
-    quarter = len(times) // 4
-    second, last = times[quarter : 2 * quarter], times[-quarter:]
+def report(samples: Mapping[str, Series], times: Mapping[int, float], speed: Series) -> str:
+    """The table: what each process held when caches had filled and at the end, and its slope; and the step times.
+
+    Other programs and the host make a machine faster and slower by more than any trend of ours, so that a step is
+    also told in units of a fixed piece of work that was timed beside it.
+    """
+
+    def between(begin: float, end: float) -> tuple[float, float]:
+        steps = [value for step, value in times.items() if begin * STEPS <= step < end * STEPS]
+        own = [v for step, v in zip(speed.steps, speed.values, strict=True) if begin * STEPS <= step < end * STEPS]
+        return statistics.mean(steps), statistics.mean(steps) / statistics.mean(own)
+
+    quarters = [between(begin, begin + 0.25) for begin in (0.0, 0.25, 0.5, 0.75)]
     lines = [
         f"# Soak: {STEPS} steps, {SOAK['cluster']['num_workers']} Ray workers",
         "",
@@ -158,8 +178,9 @@ def report(samples: Mapping[str, Series], times: list[float]) -> str:
         "|---|---|---|---|---|",
         *(f"| {name} | {series.row()} |" for name, series in sorted(samples.items()) if len(series.settled()[0]) > 2),
         "",
-        f"Step time: median {statistics.median(second):.1f} ms in the second quarter, "
-        f"{statistics.median(last):.1f} ms in the last; means {statistics.mean(second):.2f} and "
-        f"{statistics.mean(last):.2f} ms, ratio {statistics.mean(last) / statistics.mean(second):.3f}.",
+        "| quarter of the steps | 1 | 2 | 3 | 4 |",
+        "|---|---|---|---|---|",
+        "| mean step, ms | " + " | ".join(f"{step:.1f}" for step, _ in quarters) + " |",
+        "| in units of a fixed piece of work | " + " | ".join(f"{share:.3f}" for _, share in quarters) + " |",
     ]
     return "\n".join(lines) + "\n"
