@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check laws bench clean
+.PHONY: help setup demo test check laws bench accuracies clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ laws: setup  ## the full product of every law
 
 bench: setup  ## the measurements behind the figures in the documentation
 	@$(BIN)/python -m pytest tests/bench -s
+
+accuracies: setup  ## every algorithm on Omniglot with one budget (an hour; needs the store omniglot)
+	@$(BIN)/python -m tests.bench.accuracies
 
 clean:  ## remove the environment, caches and build results (never runs or stores)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

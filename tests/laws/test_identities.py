@@ -174,6 +174,28 @@ def test_a_step_is_the_mean_over_tasks_whatever_their_query_counts(problem: str,
     assert metrics["query_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("case", "problem"),
+    [(case, problem) for case in CASES for problem in PROBLEMS if not problem.normalises and case.fits(problem)],
+    ids=label,
+)
+def test_an_example_without_weight_is_no_example(case: Case, problem: Problem) -> None:
+    """Masked examples, in support and query, leave the direction as if they had not been drawn."""
+    built = build(case, problem, "transductive")
+    params, task = draw_params(built), one(draw_tasks(problem, 1), 0)
+    cut, masked = [], []
+    for half in (task.support, task.query):
+        assert half is not None and isinstance(half.x, Tensor)
+        kept = torch.ones(len(half.y), dtype=torch.bool)
+        kept[1], kept[-1] = False, False
+        cut.append(Batch(half.x[kept], half.y[kept]))
+        masked.append(half._replace(weight=kept.double()))
+    expected, metrics = built.algorithm.meta_gradient(params, Task(*cut), context())
+    found, same = built.algorithm.meta_gradient(params, Task(*masked), context())
+    assert relative(vector(found), vector(expected)) <= 1e-10
+    assert all(torch.allclose(value, same[name][0]) for name, (value, _) in metrics.items())
+
+
 def test_sums_divide_once_by_the_number_of_tasks() -> None:
     """Shards of unequal size: the mean is over tasks, not over shards."""
     tree = MetaParams({"w": torch.zeros(3)}, {})

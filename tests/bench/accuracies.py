@@ -1,0 +1,146 @@
+"""Every algorithm on real characters with one budget: accuracy with its interval, tasks/s and memory.
+
+``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 4800] [--only maml,r2d2]`` trains each
+algorithm in both modes of normalisation on 5-way tasks, two at a time, one thread each, and writes
+``build/accuracies-<store>-<shots>-shot.md``. What is done already (``build/accuracies/``) is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build"
+MODES = ("inductive", "transductive")
+META_BATCH = 16
+QUERIES = 3
+TEST_TASKS = 600
+
+# What differs from an algorithm's defaults. Rates are for mean losses; with a head that begins at zero the first step
+# makes it of the support features alone.
+ZERO = {"zero_head": True}
+SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "maml": ({"inner_lr": 2.0}, ZERO),
+    "fomaml": ({"inner_lr": 1.0, "inner_steps": 3}, ZERO),
+    "anil": ({"inner_lr": 2.0}, ZERO),
+    "boil": ({"inner_lr": 0.5}, {}),
+    "meta-sgd": ({"inner_lr": 1.0}, ZERO),
+    "maml++": ({"inner_lr": 0.5, "inner_steps": 3}, ZERO),
+    "cavia": ({"inner_lr": 1.0, "inner_steps": 2}, {"context": 100}),
+    "reptile": ({"inner_lr": 0.5, "inner_steps": 5}, ZERO),
+    "imaml": ({"inner_lr": 0.5, "inner_steps": 10, "proximal": 0.5}, ZERO),
+    "protonet": ({}, {}),
+    "protomaml": ({"inner_lr": 0.1}, {}),
+    "r2d2": ({}, {}),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. ``alone``: one query at a time; ``neighbour``: pixel 1-nearest-neighbour on the same tasks."""
+
+    name: str
+    mode: str
+    accuracy: float
+    ci95: float
+    alone: float
+    alone_ci95: float
+    neighbour: float
+    tasks_per_second: float
+    peak_mib: float
+
+
+def run_cell(name: str, mode: str, store: str, shots: int, tasks: int) -> Cell:
+    """Train, and judge on the fixed test tasks."""
+    import metadist
+    from metadist.baselines import run_baselines
+    from tests.support.quick import train_quickly
+
+    section, model = SETTINGS[name]
+    per_step = {"inductive": "per-step-inductive", "transductive": "per-step"}
+    normalisation = per_step[mode] if name == "maml++" else mode
+    recipe = {
+        "tasks": {"path": store, "ways": 5, "shots": shots, "queries": QUERIES, "transform": [{"name": "pixels"}]},
+        "model": {"name": "conv4", "options": model},
+        "objective": {"name": "classification"},
+        "algorithm": {"name": name, **section, "normalisation": normalisation},
+        "outer": {
+            "lr": 0.003,
+            "meta_batch_size": META_BATCH,
+            "shard_size": 4,
+            "num_steps": tasks // META_BATCH,
+            "schedule": {"name": "cosine"},
+        },
+        "engine": {"compile": "off"},
+        "cluster": {"backend": "local"},
+        "evaluation": {"every_steps": tasks, "num_tasks": TEST_TASKS, "validation_tasks": 100},
+        "checkpoint": {"every_steps": 100},
+    }
+    with TemporaryDirectory() as folder:
+        run: metadist.Run = train_quickly(recipe, {}, Path(folder) / "run")
+        report = run.evaluate(split="test", num_tasks=TEST_TASKS, which="last")
+        neighbour = run_baselines(run.run_dir, report, {})["1-nearest neighbour"]["accuracy"]
+        speed = run.summary["tasks_per_second"]
+    return Cell(
+        name,
+        mode,
+        *report.at("accuracy"),
+        *report.one_query("accuracy"),
+        neighbour,
+        speed,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+
+
+def table(cells: list[Cell], store: str, shots: int, tasks: int) -> str:
+    """The cells as Markdown, algorithms in the order of `SETTINGS`."""
+    lines = [
+        f"# {store}: 5-way {shots}-shot, {tasks} training tasks each, conv4-64, {TEST_TASKS} test tasks",
+        "",
+        f"| algorithm | mode | accuracy %, {QUERIES} queries a class in one pass | one query at a time | "
+        "above pixel 1-nearest-neighbour | tasks/s, one core | peak MiB |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for cell in sorted(cells, key=lambda cell: (list(SETTINGS).index(cell.name), cell.mode)):
+        lines.append(
+            f"| {cell.name} | {cell.mode} | {100 * cell.accuracy:.1f} +- {100 * cell.ci95:.1f} | "
+            f"{100 * cell.alone:.1f} +- {100 * cell.alone_ci95:.1f} | {100 * (cell.accuracy - cell.neighbour):+.1f} "
+            f"({100 * cell.neighbour:.1f}) | {cell.tasks_per_second:.0f} | {cell.peak_mib:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", default="omniglot")
+    parser.add_argument("--shots", type=int, default=1)
+    parser.add_argument("--tasks", type=int, default=4800)
+    parser.add_argument("--only", default=",".join(SETTINGS))
+    given = parser.parse_args()
+    label = f"{given.store}-{given.shots}-shot"
+    done = BUILD / "accuracies" / f"{label}-{given.tasks}"
+    done.mkdir(parents=True, exist_ok=True)
+    wanted = [(name, mode) for name in given.only.split(",") for mode in MODES]
+    missing = [(name, mode) for name, mode in wanted if not (done / f"{name}-{mode}.json").exists()]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        runs = [pool.submit(run_cell, name, mode, given.store, given.shots, given.tasks) for name, mode in missing]
+        for finished in as_completed(runs):
+            cell = finished.result()
+            (done / f"{cell.name}-{cell.mode}.json").write_text(json.dumps(asdict(cell)))
+            print(cell, flush=True)
+    cells = [Cell(**json.loads(file.read_text())) for file in sorted(done.glob("*.json"))]
+    text = table(cells, given.store, given.shots, given.tasks)
+    (BUILD / f"accuracies-{label}.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
