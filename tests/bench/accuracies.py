@@ -131,8 +131,14 @@ def main() -> None:
     wanted = [(name, mode) for name in given.only.split(",") for mode in MODES]
     missing = [(name, mode) for name, mode in wanted if not (done / f"{name}-{mode}.json").exists()]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
-        runs = [pool.submit(run_cell, name, mode, given.store, given.shots, given.tasks) for name, mode in missing]
+        runs = {
+            pool.submit(run_cell, name, mode, given.store, given.shots, given.tasks): (name, mode)
+            for name, mode in missing
+        }
         for finished in as_completed(runs):
+            if (error := finished.exception()) is not None:
+                print(*runs[finished], error, sep=": ", flush=True)
+                continue
             cell = finished.result()
             (done / f"{cell.name}-{cell.mode}.json").write_text(json.dumps(asdict(cell)))
             print(cell, flush=True)

@@ -27,6 +27,16 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "reptile": {"algorithm.name": "reptile", "algorithm.inner_steps": 3},
     "protonet": {"algorithm": {"name": "protonet"}, "algorithm.normalisation": "transductive"},
     "maml-head-3": {"algorithm.adapt": ["head.*"], "algorithm.inner_steps": 3, "tasks.rotations": True},
+    "meta-sgd": {"algorithm.name": "meta-sgd", "outer.groups": [{"match": ["inner.*"], "lr": 0.01}]},
+    "maml++": {"algorithm": {"name": "maml++", "inner_steps": 3, "inner_lr": 0.1}},
+    "cavia": {"algorithm.name": "cavia", "algorithm.inner_steps": 2, "model.options": {"filters": 4, "context": 3}},
+    "imaml": {"algorithm": {"name": "imaml", "inner_steps": 3}},
+    "protomaml": {"algorithm": {"name": "protomaml", "inner_lr": 0.05}},
+    "r2d2": {"algorithm": {"name": "r2d2"}},
+    "mini-batches-adam": {
+        "algorithm": {"name": "maml", "inner_steps": 3, "inner_lr": 0.01, "inner_batch_size": 2},
+        "algorithm.inner_optimizer": {"name": "adam"},
+    },
     "maml-0": {"algorithm.inner_steps": 0, "outer.reduction": "sum", "engine.chunk_size": 1},
 }
 
@@ -84,7 +94,7 @@ def test_killed_workers_do_not_change_a_bit(local_run: metadist.Run, tmp_path: P
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "reptile" else pytest.mark.laws) for name in ALGORITHMS]
+    "name", [pytest.param(name, marks=() if name in ("reptile", "maml++") else pytest.mark.laws) for name in ALGORITHMS]
 )
 def test_every_algorithm_is_the_same_on_ray(name: str, tmp_path: Path) -> None:
     here = trained(tmp_path / "here", ALGORITHMS[name])
@@ -137,7 +147,7 @@ def test_a_loop_of_ones_own_gives_the_same_bits(local_run: metadist.Run) -> None
     assert loop_of_ones_own(LONG) == local_run.summary["params_sha256"]
 
 
-@pytest.mark.parametrize("name", ["reptile", "protonet", "maml-head-3"])
+@pytest.mark.parametrize("name", ["reptile", "protonet", "maml-head-3", "maml++", "mini-batches-adam"])
 def test_a_loop_of_ones_own_with_other_algorithms(name: str, tmp_path: Path) -> None:
     default_shard = {**ALGORITHMS[name], "outer.shard_size": None}
     assert loop_of_ones_own(default_shard) == trained(tmp_path, default_shard).summary["params_sha256"]

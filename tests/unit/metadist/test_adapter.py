@@ -17,6 +17,7 @@ from metadist import load_adapter
 from metadist.adapter import Adapter
 from metadist.answer import answer
 from metadist.errors import DataError, MetadistError, UsageError
+from metadist.presets import PRESETS
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.report import RawTask, raw_tasks
@@ -57,6 +58,29 @@ def kept_scores(adapter: Adapter) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_served_images_equal_the_report(images: Adapter) -> None:
+    equals_its_report(images)
+
+
+OTHERS = {name: {"algorithm.name": name} for name in PRESETS if name not in ("maml", "protonet")}
+OTHERS["maml++"]["algorithm.normalisation"] = "per-step-inductive"
+OTHERS["cavia"]["model.options"] = {"filters": 4, "context": 3}
+OTHERS["mini-batches"] = {"algorithm.inner_batch_size": 2, "algorithm.inner_steps": 3}
+IN_SUITE = ("maml++", "r2d2", "mini-batches")  # learned inner leaves, another head, randomness in a task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in IN_SUITE else pytest.mark.laws) for name in OTHERS]
+)
+def test_every_algorithm_serves_what_it_reported(name: str, tmp_path: Path, unmirrored: None) -> None:
+    run = image_run(tmp_path, OTHERS[name])
+    adapter = load_adapter(build_bundle(run.run_dir, run.checkpoint("best")).folder)
+    equals_its_report(adapter)
+    assert adapter.self_test() == 0.0
+
+
+def equals_its_report(images: Adapter) -> None:
+    """What is served is what the bundle's report says, task by task."""
     kept, last = kept_scores(images), images.inner_steps
     for index, task in enumerate(tasks_of(images)):
         predictor = images.adapt(task.support_x, task.support_y)
