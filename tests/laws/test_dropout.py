@@ -109,3 +109,17 @@ def test_two_runs_with_one_seed_have_the_same_bits(tmp_path: Path) -> None:
         for index, extra in enumerate(({}, {}, {"model.options.p": 0.0}))
     ]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.slow
+@pytest.mark.laws
+@pytest.mark.filterwarnings("ignore")  # torch's compiler uses what torch has deprecated
+def test_compiled_noise_has_the_same_bits() -> None:
+    """Beside a transposed factor the compiler walks rows and columns apart: 6 * GOLDEN must not become an index."""
+
+    def dropped(key: Tensor, x: Tensor) -> Tensor:
+        return (uniform(key, x.shape) >= P) * x
+
+    x = torch.arange(1.0, 55.0).reshape(6, 9).T
+    for key in (torch.tensor(7), torch.tensor(2**62 + 1)):
+        assert torch.equal(torch.compile(dropped, dynamic=False)(key, x), dropped(key, x))
