@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,9 +19,12 @@ from metadist.models.probe import probe
 from metadist.models.transformer import Transformer, positions
 from metadist.shard import batched
 from metadist.tasks import Batch, Task, TaskSpec
+from tasks_store import Column, write_store
 from tests.support import loops, oracle
 from tests.support.cases import CASES, Problem, build
 from tests.support.draws import PROGRESS, context, draw_params, one, relative, vector
+from tests.support.quick import train_quickly
+from tests.support.toys import IMAGE_TOY
 
 VALUES = TaskSpec(kind="classes", input_shape=(6, 3), outputs=4, shots=2, queries=2)
 IDS = TaskSpec(kind="classes", input_shape=(6,), outputs=4, shots=2, queries=2)
@@ -194,3 +200,35 @@ def test_the_meta_gradient_with_ids_and_mask_is_that_of_a_loop(name: str, gradie
         expected = loops.direction(row, leaves, *halves)  # type: ignore[arg-type]
         mine = {leaf_name: leaf[index] for leaf_name, leaf in found.model.items()}
         assert relative(vector(mine), vector(expected)) <= 1e-10
+
+
+def ids_store(place: Path) -> Path:
+    """Noisy copies of one sequence of token ids a class."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        draws = np.random.default_rng(0)
+        for split, classes in {"train": 8, "validation": 5, "test": 5}.items():
+            for number in range(classes):
+                own = draws.integers(0, VOCABULARY, 6)
+                for _ in range(8):
+                    ids = np.where(draws.random(6) < 0.2, draws.integers(0, VOCABULARY, 6), own)
+                    yield {"group": f"{split}-{number}", "split": split, "ids": ids}
+
+    write_store(rows(), place, name="ids", kind="classes", columns=[Column(name="ids", dtype="int64", shape=(6,))])
+    return place
+
+
+@pytest.mark.parametrize("algorithm", [{"name": "protomaml", "inner_lr": 0.1}, {"name": "r2d2"}], ids=["loop", "ridge"])
+def test_a_run_on_token_ids_of_a_store(algorithm: dict[str, Any], tmp_path: Path) -> None:
+    """Sources hand over float32, which holds the ids exactly."""
+    settings = {
+        "tasks.path": str(ids_store(tmp_path / "store")),
+        "tasks.transform": [],
+        "model": {"name": "transformer", "options": {**OPTIONS["transformer"], "vocabulary": VOCABULARY}},
+        "algorithm": algorithm,
+    }
+    run = train_quickly(IMAGE_TOY, settings, tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("metadist.run_reader._tell", lambda *arguments: None)
+        accuracy, _ = run.evaluate(num_tasks=24).at("accuracy")
+    assert accuracy > 0.6, "three classes; chance is 0.33"
