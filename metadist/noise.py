@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number
+INVERSE = -1018231460777725123  # GOLDEN * INVERSE = 1 modulo 2**64
 FIRST, SECOND = -4658895280553007687, -7723592293110705685  # 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 BITS = 24  # of a float32 mantissa
 
@@ -30,7 +31,8 @@ def uniform(key: Tensor, shape: Sequence[int]) -> Tensor:
     True
     """
     places = torch.arange(math.prod(shape), device=key.device).reshape(tuple(shape))
-    bits = _mix(_mix(key + GOLDEN) + places * GOLDEN)
+    # base + places * GOLDEN, so ordered that the compiler does not take it for an index, which must not overflow.
+    bits = _mix((places + _mix(key + GOLDEN) * INVERSE) * GOLDEN)
     return _shifted(bits, 64 - BITS).to(torch.float32) * 2.0**-BITS
 
 

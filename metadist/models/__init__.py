@@ -13,14 +13,20 @@ from torch import nn
 
 from metadist.config import ModelConfig
 from metadist.errors import ModelError
-from metadist.models import conv4, mlp
+from metadist.models import conv4, gru, mlp, resnet12, transformer
 from metadist.models.functional import Model, functional_model
 from metadist.models.weights import load_weights
 from metadist.tasks import TaskSpec
 
 __all__ = ["SHIPPED", "Model", "build_model", "functional_model"]
 
-SHIPPED: dict[str, Callable[..., nn.Module]] = {"conv4": conv4.build, "mlp": mlp.build}
+SHIPPED: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp.build,
+    "conv4": conv4.build,
+    "resnet12": resnet12.build,
+    "gru": gru.build,
+    "transformer": transformer.build,
+}
 
 
 def build_model(config: ModelConfig, spec: TaskSpec, seed: int, *, embedding: bool = False) -> Model:

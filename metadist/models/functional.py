@@ -13,7 +13,7 @@ from torch.func import functional_call
 from metadist.errors import ModelError
 from metadist.models.dropout import dropouts
 from metadist.models.normalisation import keeps_running_statistics, norms
-from metadist.models.replace import use_ours
+from metadist.models.replace import advice, use_ours
 from metadist.noise import fold_in
 from metadist.parameters import Params, aligned, matching
 from metadist.seeding import torch_seed
@@ -39,6 +39,9 @@ class Model(NamedTuple):
         names: Names of the meta-learned leaves, in order.
         norm_leaves: Those of them that are scale and shift of a batch normalisation.
         drops: Whether it has dropout layers.
+        vocabulary: Number of different token ids where its inputs are such, else None. A module says so by an
+            attribute of that name.
+        advice: What to do about a layer that is known to fail, for the messages of the start-up probe.
     """
 
     initial: Callable[[int], Params]
@@ -47,6 +50,8 @@ class Model(NamedTuple):
     names: tuple[str, ...]
     norm_leaves: tuple[str, ...] = ()
     drops: bool = False
+    vocabulary: int | None = None
+    advice: str = ""
 
 
 def functional_model(
@@ -62,7 +67,8 @@ def functional_model(
     buffers are frozen, drawn from ``seed``. ``weights`` replaces initial values by name.
 
     Raises:
-        ModelError: the module keeps running statistics, nothing is left to learn, or weights do not fit.
+        ModelError: the module keeps running statistics or has layers that draw from torch's global generator, nothing
+            is left to learn, or weights do not fit.
     """
 
     def fresh(seed: int) -> nn.Module:
@@ -120,7 +126,17 @@ def functional_model(
         outputs = functional_call(module, leaves, **inputs)
         return outputs, {name: leaves[name] for name in statistic_names}
 
-    return Model(initial, forward, frozen, names, tuple(name for name in names if name in affine), bool(noisy))
+    vocabulary = getattr(recording, "vocabulary", None)
+    return Model(
+        initial,
+        forward,
+        frozen,
+        names,
+        norm_leaves=tuple(name for name in names if name in affine),
+        drops=bool(noisy),
+        vocabulary=vocabulary if isinstance(vocabulary, int) else None,
+        advice=advice(recording),
+    )
 
 
 def _placeholders(module: nn.Module) -> Params:

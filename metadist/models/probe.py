@@ -17,17 +17,31 @@ def probe(
 ) -> None:
     """Try forward, gradient (of gradient), and that under vmap, on three inputs drawn from a fixed seed.
 
+    Inputs are numbers in 0..1, or token ids where the model has a vocabulary.
+
     ``outputs`` is the width that the tasks need, None where any will do.
 
     Raises:
-        ModelError: wrong output width, a value that is not finite, no second derivative, or no vmap.
+        ModelError: wrong output width, a value that is not finite, a draw from torch's global generator, no second
+            derivative, or no vmap.
     """
     draw = torch.Generator().manual_seed(0)
-    x = torch.rand((3, *spec.input_shape), generator=draw)
-    try:
-        found, _ = model.forward(params, x, None)
-    except Exception as error:
-        raise ModelError(f"the model fails on inputs {tuple(x.shape)}: {_first_line(error)}") from error
+    shape = (3, *spec.input_shape)
+    ids = model.vocabulary
+    x = torch.rand(shape, generator=draw) if ids is None else torch.randint(ids, shape, generator=draw)
+    noise = torch.tensor(0) if model.drops else None
+    with torch.random.fork_rng(devices=[]):
+        before = torch.random.get_rng_state()
+        try:
+            found, _ = model.forward(params, x, None, noise)
+        except Exception as error:
+            raise ModelError(f"the model fails on inputs {shape}: {_first_line(error)}") from error
+        drew = not torch.equal(before, torch.random.get_rng_state())
+    if drew:
+        raise ModelError(
+            "the model's forward draws from torch's global generator, so that a task's gradient would depend on what "
+            "was computed before it; use nn.Dropout instead of functional dropout, whose noise follows from the task"
+        )
     if found.dim() != 2 or len(found) != 3 or found.shape[1] != (outputs or found.shape[1]):
         raise ModelError(
             f"the model's outputs have shape {tuple(found.shape)} on 3 inputs; "
@@ -43,7 +57,7 @@ def probe(
         return _loss({name: leaf - 0.01 * slope[name] for name, leaf in params.items()}, x)
 
     def _loss(params: Params, x: Tensor) -> Tensor:
-        return (model.forward(params, x, None)[0] ** 2).mean()
+        return (model.forward(params, x, None, noise)[0] ** 2).mean()
 
     try:
         grad(adapted_loss)(params, x)
@@ -59,7 +73,8 @@ def probe(
     except Exception as error:
         raise ModelError(
             f"the model cannot be vmapped over tasks: {_first_line(error)}; "
-            "avoid in-place writes, .item() and branches on values, or set engine.tasks_axis: loop (slower)"
+            f"{model.advice or 'avoid in-place writes, .item() and branches on values'}, "
+            "or set engine.tasks_axis: loop (slower)"
         ) from error
 
 

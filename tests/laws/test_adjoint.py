@@ -9,7 +9,7 @@ import torch
 
 from metadist.parameters import MetaParams, named_leaves
 from metadist.shard import batched, make_engine
-from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label
+from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label, marked
 from tests.support.draws import context, draw_params, draw_tasks, relative, vector
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
@@ -25,7 +25,10 @@ def direction(case: Case, problem: Problem, mode: str, **way: str) -> tuple[Meta
     return batched(built.algorithm.meta_gradient)(params, tasks, context(TASKS))[0], built
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), [row for row in ROWS if row[0].loops and row[0].steps], ids=label)
+LOOPING = [row for row in ROWS if row[0].loops and row[0].steps]
+
+
+@pytest.mark.parametrize(("case", "problem", "mode"), marked(LOOPING), ids=label)
 def test_adjoint_equals_unroll(case: Case, problem: Problem, mode: str) -> None:
     """Learned rates, the head or the body alone, a start made of the support set, taps: on every net."""
     unrolled, _ = direction(case, problem, mode, gradient="unroll")

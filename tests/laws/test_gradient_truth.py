@@ -17,7 +17,7 @@ from metadist.presets import EMBEDDING, family_of
 from metadist.shard import batched
 from metadist.tasks import Batch, Task, TaskSpec
 from tests.support import loops, oracle
-from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label
+from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label, marked
 from tests.support.draws import PROGRESS, context, draw_params, draw_tasks, one, relative, vector
 
 TASKS = 3
@@ -28,6 +28,12 @@ def oracle_net(problem: Problem, *, head: bool) -> oracle.Net:
     options: Any = problem.model.get("options", {})
     if problem.name.startswith("conv4"):
         return oracle.conv4(options["form"], head=head)
+    if problem.name == "resnet12":
+        return oracle.resnet12(head=head)
+    if problem.name == "gru":
+        return oracle.gru(options["layers"], head=head)
+    if problem.name == "transformer":
+        return oracle.transformer(options["layers"], options["heads"], head=head)
     if problem.name.startswith("mlp"):
         return oracle.mlp(options["activation"], len(options["hidden"]), head=head)
     return oracle.norm_tanh()
@@ -66,7 +72,7 @@ def agrees(built: Built, case: Case, problem: Problem) -> None:
         assert relative(vector(mine), vector(expected)) <= 1e-10
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+@pytest.mark.parametrize(("case", "problem", "mode"), marked(ROWS), ids=label)
 def test_equals_an_independent_autograd_loop(case: Case, problem: Problem, mode: str) -> None:
     agrees(build(case, problem, mode), case, problem)
 
@@ -100,7 +106,7 @@ def test_every_inner_optimizer_and_way_back(case: Case, optimizer: str, mode: st
     agrees(build(varied, problem, "inductive"), varied, problem)
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+@pytest.mark.parametrize(("case", "problem", "mode"), marked(ROWS), ids=label)
 def test_every_live_leaf_gets_a_gradient(case: Case, problem: Problem, mode: str) -> None:
     built = build(case, problem, mode)
     count = 8  # in a single task a unit may be at rest, or so active that its shift cancels
@@ -114,7 +120,7 @@ def test_every_live_leaf_gets_a_gradient(case: Case, problem: Problem, mode: str
 SMOOTH = [(case, problem, mode) for case, problem, mode in ROWS if problem.smooth and case.scalar]
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), SMOOTH, ids=label)
+@pytest.mark.parametrize(("case", "problem", "mode"), marked(SMOOTH, costly=True), ids=label)
 def test_equals_central_differences(case: Case, problem: Problem, mode: str) -> None:
     built = build(case, problem, mode)
     params, task = draw_params(built), one(draw_tasks(problem, 1), 0)

@@ -13,7 +13,7 @@ from metadist.parameters import MetaParams, flatten, layout_of
 from metadist.shard import Engine, Sums, batched, looped, make_engine
 from metadist.tasks import Batch, Task
 from metadist.trainer import reduced
-from tests.support.cases import CASES, PROBLEMS, ROWS, Case, Problem, _case, build, label
+from tests.support.cases import CASES, PROBLEMS, ROWS, Case, Problem, _case, build, label, marked
 from tests.support.draws import context, draw_params, draw_tasks, one, relative, vector
 
 PLAIN = _case("plain", "maml", inner_steps=0)
@@ -98,7 +98,7 @@ def test_the_path_ends_where_adapt_does(case: Case, row: Problem) -> None:
         assert all(torch.equal(leaf, alone.statistics[name]) for name, leaf in there.statistics.items())
 
 
-@pytest.mark.parametrize(("case", "problem", "mode"), ROWS, ids=label)
+@pytest.mark.parametrize(("case", "problem", "mode"), marked(ROWS), ids=label)
 def test_vmap_equals_the_loop(case: Case, problem: Problem, mode: str) -> None:
     engines: list[Engine] = []
     for axis in ("vmap", "loop"):

@@ -5,9 +5,11 @@ A new algorithm joins by adding its row to `CASES`; a new net or objective by ad
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+import pytest
 
 from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig
@@ -67,11 +69,10 @@ class Case:
 
     def fits(self, problem: Problem) -> bool:
         """Whether the algorithm can solve the problem with its net."""
-        shipped = "name" in problem.model
         return (
             (self.regression or not problem.regression)
             and (not self.per_step or problem.normalises)
-            and (not self.context or shipped)
+            and (not self.context or problem.takes_context)
         )
 
 
@@ -108,7 +109,10 @@ CASES = (
         "prototypes",
         scalar=True,
         regression=False,
-        dead={"model.head.bias": "a shift of all embeddings moves no distance (shipped nets have no head here)"},
+        dead={
+            "model.head.bias": "a shift of all embeddings moves no distance (shipped nets have no head here)",
+            "model.encoder.final.bias": "the same",
+        },
     ),
     _case("protonet-cosine", "protonet", "prototypes", scalar=True, regression=False, distance="cosine"),
     _case("r2d2", "r2d2", "ridge", scalar=True, ridge=0.5),
@@ -127,13 +131,24 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One kind of task with a net for it. ``smooth`` nets have second derivatives everywhere."""
+    """One kind of task with a net for it.
+
+    Attributes:
+        smooth: Whether the net has second derivatives everywhere.
+        normalises: Whether it has batch norm.
+        sample: Names of the cases whose rows are in the normal suite, the others being `laws`; all where empty.
+    """
 
     name: str
     model: Mapping[str, Any]
     spec: TaskSpec
     smooth: bool = False
     normalises: bool = False
+    sample: tuple[str, ...] = ()
+
+    @property
+    def takes_context(self) -> bool:
+        return self.model.get("name") in ("conv4", "mlp")
 
     @property
     def regression(self) -> bool:
@@ -143,6 +158,8 @@ class Problem:
 _IMAGES = TaskSpec(kind="classes", input_shape=(1, 16, 16), outputs=3, shots=2, queries=2)
 _POINTS = TaskSpec(kind="classes", input_shape=(4,), outputs=3, shots=3, queries=2)
 _VALUES = TaskSpec(kind="regression", input_shape=(2,), outputs=2, shots=4, queries=5)
+_SEQUENCES = TaskSpec(kind="classes", input_shape=(3, 2), outputs=3, shots=2, queries=2)
+_SAMPLE = ("maml-3", "protonet", "r2d2")
 
 PROBLEMS = (
     Problem(
@@ -177,6 +194,27 @@ PROBLEMS = (
         smooth=True,
         normalises=True,
     ),
+    Problem(
+        name="resnet12",
+        model={"name": "resnet12", "options": {"widths": [4, 4, 4, 4]}},
+        spec=_IMAGES,
+        normalises=True,
+        sample=("maml++", "protonet"),
+    ),
+    Problem(
+        name="gru",
+        model={"name": "gru", "options": {"width": 3, "layers": 1}},
+        spec=_SEQUENCES,
+        smooth=True,
+        sample=_SAMPLE,
+    ),
+    Problem(
+        name="transformer",
+        model={"name": "transformer", "options": {"width": 4, "heads": 2, "layers": 1}},
+        spec=_SEQUENCES,
+        smooth=True,
+        sample=_SAMPLE,
+    ),
 )
 
 # An mlp does not normalise, so both modes are one there.
@@ -187,6 +225,18 @@ ROWS = [
     for mode in MODES
     if case.fits(problem) and (mode == "transductive" or problem.normalises)
 ]
+
+
+def marked(rows: Iterable[tuple[Case, Problem, str]], *, costly: bool = False) -> list[Any]:
+    """The rows for pytest, with the mark `laws` on those outside their problem's sample.
+
+    A ``costly`` law has of such a problem only the algorithms without inner steps in the normal suite.
+    """
+
+    def sampled(case: Case, problem: Problem) -> bool:
+        return not problem.sample or (case.name in problem.sample and not (costly and case.steps))
+
+    return [pytest.param(*row, marks=() if sampled(*row[:2]) else pytest.mark.laws) for row in rows]
 
 
 class Built(NamedTuple):

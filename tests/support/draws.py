@@ -59,9 +59,9 @@ def one(tasks: Task, index: int) -> Task:
     def pick(batch: Batch | None) -> Batch | None:
         if batch is None:
             return None
-        assert isinstance(batch.x, Tensor)
         weight = None if batch.weight is None else batch.weight[index]
-        return Batch(batch.x[index], batch.y[index], weight)
+        x = {name: leaf[index] for name, leaf in batch.x.items()} if isinstance(batch.x, dict) else batch.x[index]
+        return Batch(x, batch.y[index], weight)
 
     return Task(pick(tasks.support), pick(tasks.query))
 

@@ -5,7 +5,9 @@ Nothing here uses ``torch.func`` or anything of metadist, so that an error there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -66,6 +68,104 @@ def conv4(form: str, *, head: bool) -> Net:
         return F.linear(x, weights["head.weight"], weights["head.bias"]), found
 
     return net
+
+
+def resnet12(*, head: bool) -> Net:
+    """Four residual blocks of three convolutions; each has four norms, the shortcut's last."""
+
+    def net(weights: Weights, x: Tensor, statistics: Statistics | None) -> tuple[Tensor, Statistics]:
+        found: Statistics = []
+
+        def normed(block: int, x: Tensor, conv: str, norm: str, padding: int) -> Tensor:
+            x = F.conv2d(x, weights[f"blocks.{block}.{conv}.weight"], padding=padding)
+            x, mine = _norm(weights, f"blocks.{block}.{norm}", x, statistics, len(found))
+            found.append(mine)
+            return x
+
+        for block in range(4):
+            y = x
+            for place in range(3):
+                y = normed(block, y if place == 0 else _leaky(y), f"convs.{place}", f"norms.{place}", 1)
+            y = _leaky(y + normed(block, x, "shortcut.0", "shortcut.1", 0))
+            x = F.max_pool2d(y, 2)
+        x = F.adaptive_avg_pool2d(x, 1).flatten(1)
+        return (F.linear(x, weights["head.weight"], weights["head.bias"]) if head else x), found
+
+    return net
+
+
+def _leaky(x: Tensor) -> Tensor:
+    return torch.where(x > 0, x, 0.1 * x)
+
+
+def gru(layers: int, *, head: bool) -> Net:
+    """Example by example, place by place, gate by gate."""
+
+    def states(weights: Weights, layer: int, inputs: list[Tensor]) -> list[Tensor]:
+        w, u = (weights[f"encoder.cells.{layer}.{part}.weight"].chunk(3) for part in ("input", "recurrent"))
+        b, c = (weights[f"encoder.cells.{layer}.{part}.bias"].chunk(3) for part in ("input", "recurrent"))
+        h, found = torch.zeros_like(c[0]), []
+        for v in inputs:
+            r, z = (1 / (1 + torch.exp(-(w[i] @ v + b[i] + u[i] @ h + c[i]))) for i in (0, 1))
+            h = (1 - z) * torch.tanh(w[2] @ v + b[2] + r * (u[2] @ h + c[2])) + z * h
+            found.append(h)
+        return found
+
+    def one(weights: Weights, sequence: list[Tensor]) -> Tensor:
+        for layer in range(layers):
+            sequence = states(weights, layer, sequence)
+        return torch.stack(sequence).mean(0)
+
+    return _of_sequences(one, head)
+
+
+def transformer(layers: int, heads: int, *, head: bool) -> Net:
+    """Example by example and head by head."""
+
+    def one(weights: Weights, sequence: list[Tensor]) -> Tensor:
+        width = len(sequence[0])
+        size = width // heads
+        waves = [[float(i) / 10_000 ** (2 * (j // 2) / width) for j in range(width)] for i in range(len(sequence))]
+        waves = [[math.sin(a) if j % 2 == 0 else math.cos(a) for j, a in enumerate(row)] for row in waves]
+        x = torch.stack(sequence) + torch.tensor(waves, dtype=sequence[0].dtype)
+        for layer in range(layers):
+            leaf = {name.removeprefix(f"encoder.blocks.{layer}."): value for name, value in weights.items()}
+            y = _layer_norm(leaf, "attention_norm", x)
+            query, key, value = (y @ part.T for part in leaf["attention.inputs.weight"].chunk(3))
+            mixed = []
+            for cut in (slice(a, a + size) for a in range(0, width, size)):
+                likeness = torch.exp(query[:, cut] @ key[:, cut].T / size**0.5)
+                mixed.append(likeness / likeness.sum(1, keepdim=True) @ value[:, cut])
+            x = x + F.linear(torch.cat(mixed, 1), leaf["attention.output.weight"], leaf["attention.output.bias"])
+            y = F.linear(_layer_norm(leaf, "mlp_norm", x), leaf["mlp.0.weight"], leaf["mlp.0.bias"])
+            y = y * (1 + torch.erf(y / 2**0.5)) / 2
+            x = x + F.linear(y, leaf["mlp.2.weight"], leaf["mlp.2.bias"])
+        return _layer_norm(weights, "encoder.final", x).mean(0)
+
+    return _of_sequences(one, head)
+
+
+def _of_sequences(one: Callable[[Weights, list[Tensor]], Tensor], head: bool) -> Net:
+    """The net of a formula for one sequence without padding. Inputs: (N, L, D), or a dict of ids and mask (N, L)."""
+
+    def net(weights: Weights, x: Any, statistics: Statistics | None) -> tuple[Tensor, Statistics]:
+        if isinstance(x, dict):
+            rows = [
+                [weights["embed.weight"][i] for i, counts in zip(ids, mask, strict=True) if counts]
+                for ids, mask in zip(x["ids"].tolist(), x["mask"].tolist(), strict=True)
+            ]
+        else:
+            rows = [[F.linear(v, weights["embed.weight"], weights["embed.bias"]) for v in row] for row in x]
+        features = torch.stack([one(weights, row) for row in rows])
+        return (F.linear(features, weights["head.weight"], weights["head.bias"]) if head else features), []
+
+    return net
+
+
+def _layer_norm(weights: Weights, name: str, x: Tensor) -> Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    unit = centred / torch.sqrt((centred**2).mean(1, keepdim=True) + EPS)
+    return unit * weights[f"{name}.weight"] + weights[f"{name}.bias"]
 
 
 def _norm(

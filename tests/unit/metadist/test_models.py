@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,69 @@ def test_conv4_wants_images_that_are_large_enough() -> None:
     small = TaskSpec(kind="classes", input_shape=(1, 8, 8), outputs=5, shots=1, queries=1)
     with pytest.raises(ModelError, match="8x8 is too small for form pool"):
         build_model(ModelConfig(name="conv4", options={"form": "pool"}), small, 0)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_resnet12(norm: str) -> None:
+    options = {"widths": [4, 5, 6, 7], "norm": norm}
+    model = build_model(ModelConfig(name="resnet12", options=options), IMAGES, 0)
+    outputs, statistics = model.forward(model.initial(0), torch.rand(6, *IMAGES.input_shape), None)
+    assert outputs.shape == (6, 5)
+    assert len(statistics) == (2 * 4 * 4 if norm == "batch" else 0)
+    assert any(name.endswith("convs.0.bias") for name in model.names) == (norm == "none")
+    assert not model.drops and not model.frozen
+    embedding = build_model(ModelConfig(name="resnet12", options=options), IMAGES, 0, embedding=True)
+    assert set(model.names) - set(embedding.names) == {"head.weight", "head.bias"}
+    assert embedding.forward(embedding.initial(0), torch.rand(6, *IMAGES.input_shape), None)[0].shape == (6, 7)
+    zero = build_model(ModelConfig(name="resnet12", options={**options, "zero_head": True}), IMAGES, 0)
+    assert bool((zero.forward(zero.initial(0), torch.rand(6, *IMAGES.input_shape), None)[0] == 0).all())
+
+
+def test_resnet12_has_the_size_of_the_papers() -> None:
+    """12.4 million values, as the literature counts the embedding for colour images."""
+    images = TaskSpec(kind="classes", input_shape=(3, 84, 84), outputs=5, shots=1, queries=1)
+    model = build_model(ModelConfig(name="resnet12"), images, 0, embedding=True)
+    assert sum(leaf.numel() for leaf in model.initial(0).values()) == 12_424_320
+
+
+def test_resnet12_drops_where_it_is_told_to() -> None:
+    model = build_model(ModelConfig(name="resnet12", options={"widths": [4] * 4, "dropout": 0.4}), IMAGES, 0)
+    params, x = model.initial(0), torch.rand(6, *IMAGES.input_shape)
+    assert model.drops
+    still, one, other = (model.forward(params, x, None, noise)[0] for noise in (None, *torch.arange(2)))
+    assert torch.equal(still, model.forward(params, x)[0])
+    assert not torch.allclose(still, one) and not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "words"),
+    [
+        (POINTS, {}, r"resnet12 needs images.*\(4,\)"),
+        (IMAGES, {"widths": [4, 4]}, "4 blocks.* names 2"),
+        (replace(IMAGES, input_shape=(1, 15, 20)), {}, "15x20 is too small, 16x16"),
+        (IMAGES, {"norm": "instance"}, "norm 'instance' is not known"),
+    ],
+)
+def test_resnet12_refuses_what_does_not_fit(spec: TaskSpec, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        build_model(ModelConfig(name="resnet12", options=options), spec, 0)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer", "none", "batch"])
+@pytest.mark.parametrize("net", [{"name": "conv4", "filters": 16}, {"name": "resnet12", "widths": [16] * 4}])
+def test_only_batch_norm_looks_at_other_images(net: dict[str, Any], norm: str) -> None:
+    name, options = net["name"], {key: value for key, value in net.items() if key != "name"}
+    model = build_model(ModelConfig(name=name, options={**options, "norm": norm}), IMAGES, 0)
+    params = {leaf_name: leaf.double() for leaf_name, leaf in model.initial(0).items()}
+    x = torch.rand(5, *IMAGES.input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    others = torch.cat([x[:1], 3 * x[1:] + 1])
+    first, second = (model.forward(params, inputs)[0][0] for inputs in (x, others))
+    assert torch.allclose(first, second, rtol=1e-12, atol=1e-12) == (norm != "batch")
+    if norm != "batch":
+        assert torch.allclose(first, model.forward(params, x[:1])[0][0], rtol=1e-12, atol=1e-12)
+    if norm in ("group", "layer") and name == "conv4":
+        small = build_model(ModelConfig(name=name, options={"filters": 4, "norm": norm}), IMAGES, 0)
+        probe(small, small.initial(0), IMAGES, outputs=5, second_order=True, vmapped=True)
 
 
 class Wrong(nn.Module):
