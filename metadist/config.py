@@ -101,8 +101,7 @@ class InnerOptimizerConfig(Section):
 class AlgorithmConfig(Section):
     """How a task adapts and what the outer loop learns from it. ``metadist.presets`` says what each name stands for."""
 
-    name: str = Field(description='a shipped name, or an algorithm of your own: "my_package.module:build"')
-    options: dict[str, Any] = Field({}, description="arguments of an algorithm of your own")
+    name: str = Field(description="one of metadist.presets.PRESETS")
     inner_steps: int = Field(1, ge=0, description="0 trains the pooled model, without adaptation")
     inner_lr: float = Field(0.1, ge=0)
     inner_optimizer: InnerOptimizerConfig = InnerOptimizerConfig()
@@ -129,7 +128,7 @@ class AlgorithmConfig(Section):
 
     @property
     def family(self) -> str:
-        """The function that builds it: ``maml``, ``reptile``, ..., or ``own``."""
+        """The function that builds it: ``maml``, ``reptile``, ..."""
         return family_of(self.name)
 
 

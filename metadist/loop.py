@@ -30,7 +30,7 @@ from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig, TasksConfig, Transform
 from metadist.parameters import MetaParams, layout_of, unflatten
 from metadist.resolution import default_shard_size
-from metadist.shard import Sums, batched, part_of
+from metadist.shard import Sums, batched, context_of, part_of
 from metadist.sources import Source, build_source
 from metadist.sources.parquet import ParquetSource
 from metadist.stores import locate
@@ -42,10 +42,11 @@ from tasks_store import Store, resolve_store
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """Tasks of one split, by outer step."""
+    """Tasks of one split, by outer step; of a run where they were opened by its configuration."""
 
     source: Source
     split: str
+    config: RunConfig | None = None
 
     @property
     def spec(self) -> TaskSpec:
@@ -55,6 +56,17 @@ class Tasks:
     def batch(self, step: int, size: int) -> Task:
         """The ``size`` tasks of ``step``; every leaf has a leading axis of that length."""
         return self.source.batch(self.split, step, 0, size)
+
+    def context(self, step: int, size: int) -> Context:
+        """Schedule and randomness of these tasks as in the run, for algorithms that have either (mini-batches,
+        dropout, multi-step losses).
+
+        Raises:
+            ValueError: the tasks were opened without a run's configuration.
+        """
+        if self.config is None:
+            raise ValueError("the context of a step follows from a run's configuration: use open_tasks(config)")
+        return context_of(self.config, self.split, step, 0, size)
 
     def fixed(self, size: int) -> Task:
         """The first ``size`` evaluation tasks."""
@@ -80,7 +92,7 @@ def open_tasks(
     """
     numerics.pin()
     if isinstance(where, RunConfig):
-        return Tasks(build_source(where, locate(where, lambda message: None)), split)
+        return Tasks(build_source(where, locate(where, lambda message: None)), split, where)
     location = str(resolve_store(str(where)))
     values = [column for column in Store.open(location).columns.values() if column.dtype == "uint8"]
     config = TasksConfig(
@@ -105,13 +117,16 @@ def meta_gradient(
     params: MetaParams,
     tasks: Task,
     *,
+    context: Context | None = None,
     shard_size: int | None = None,
     reduction: str = "mean",
 ) -> tuple[MetaParams, dict[str, float]]:
     """The reduced direction over a batch of tasks (every leaf with a leading task axis), and mean metrics.
 
     The bits are those of ``metadist train`` with the same ``shard_size`` (its default is the same, too), since
-    the same functions cut, sum and divide.
+    the same functions cut, sum and divide. Where the algorithm draws or has a schedule (mini-batches, dropout,
+    multi-step losses), give ``context=tasks.context(step, size)``, too; without one, progress is zero and the noise
+    follows from a task's place in the batch.
 
     Example:
         See the loop at the top of this module.
@@ -124,9 +139,10 @@ def meta_gradient(
         raise ValueError(f"{count} tasks are not a multiple of shard_size {size}")
     fold = OrderedFold(version=0, num_items=count // size)
     gradient = batched(algorithm.meta_gradient)
+    whole = context or Context(torch.zeros(()), torch.arange(count))
     for index, start in enumerate(range(0, count, size)):
         piece = part_of(tasks, start, start + size)
-        ctx = Context(torch.zeros(()), torch.arange(start, start + size))
+        ctx = Context(whole.progress, whole.noise_key[start : start + size].clone())
         sums = Sums(layout, "cpu")
         sums.add(*gradient(aligned_params, piece, ctx), keys=tuple(f"task {i}" for i in range(start, start + size)))
         fold.add(0, index, sums.partial())

@@ -9,8 +9,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-OWN = "own"
-COMMON = frozenset({"name", "options", "inner_steps", "inner_lr", "normalisation"})
+COMMON = frozenset({"name", "inner_steps", "inner_lr", "normalisation"})
 INNER = frozenset({"inner_optimizer", "inner_batch_size", "adapt"})
 MODES = frozenset({"gradient", "hessian"})
 SWITCHES = frozenset({"learned_rates", "first_order", "second_order_from", "multi_step"})
@@ -53,8 +52,8 @@ ONE_PASS = frozenset({"protonet", "r2d2"})  # families without inner steps
 
 
 def family_of(name: str) -> str:
-    """The family of a shipped name; ``own`` for an import path."""
-    return OWN if ":" in name else PRESETS[name][0]
+    """The family of a name."""
+    return PRESETS[name][0]
 
 
 # What a name sets in other sections.
@@ -75,14 +74,10 @@ def check_algorithm(
     Raises:
         ValueError: says which, and what to do.
     """
-    if ":" in name:
-        return
     if name not in PRESETS:
         close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(
-            f"algorithm.name {name!r} is not known{hint} (known: {', '.join(PRESETS)}, or 'package.module:function')"
-        )
+        raise ValueError(f"algorithm.name {name!r} is not known{hint} (known: {', '.join(PRESETS)})")
     family, switches = PRESETS[name]
     for key in ESSENTIAL.get(name, ()):
         if key in named and settings[key] != switches[key]:
@@ -98,8 +93,6 @@ def check_algorithm(
 
 def resolved_switches(name: str, settings: Mapping[str, Any], named: Collection[str]) -> dict[str, Any]:
     """The defaults of ``name`` that the configuration does not name itself, and the gradient's mode."""
-    if ":" in name:
-        return {"gradient": "unroll"} if settings["gradient"] == "auto" else {}
     found = {key: value for key, value in PRESETS[name][1].items() if key not in named}
     if settings["gradient"] == "auto":
         steps = found.get("inner_steps", settings["inner_steps"])

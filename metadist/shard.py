@@ -104,7 +104,10 @@ def make_shard_function(
         for start, stop in _chunks(shard, config):
             task = _moved(source.batch(shard.split, shard.step, start, stop), device)
             keys = shard.keys()[start - shard.start : stop - shard.start]
-            sums.add(*engine.gradient(meta, task, _context(config, shard, start, stop, device)), keys=keys)
+            sums.add(
+                *engine.gradient(meta, task, context_of(config, shard.split, shard.step, start, stop, device)),
+                keys=keys,
+            )
         return sums.partial()
 
     def _evaluate(meta: MetaParams, shard: Shard) -> TaskScores:
@@ -112,7 +115,9 @@ def make_shard_function(
         with torch.no_grad():
             for start, stop in _chunks(shard, config):
                 task = _moved(source.fixed(shard.split, start, stop), device)
-                parts.append(engine.scores(meta, task, _context(config, shard, start, stop, device)))
+                parts.append(
+                    engine.scores(meta, task, context_of(config, shard.split, shard.step, start, stop, device))
+                )
         return TaskScores(
             {name: _joined([part[0][name] for part in parts]) for name in parts[0][0]},
             _joined([part[1] for part in parts]),
@@ -221,9 +226,10 @@ def _chunks(shard: Shard, config: RunConfig) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, shard.stop)
 
 
-def _context(config: RunConfig, shard: Shard, start: int, stop: int, device: str) -> Context:
-    keys = [torch_seed(config.seed, shard.split, shard.step, index, "noise") for index in range(start, stop)]
-    progress = torch.tensor(shard.step / config.outer.num_steps)
+def context_of(config: RunConfig, split: str, step: int, start: int, stop: int, device: str = "cpu") -> Context:
+    """Schedule and randomness of tasks ``start..stop-1`` of a step: they follow from the run's seed and length."""
+    keys = [torch_seed(config.seed, split, step, index, "noise") for index in range(start, stop)]
+    progress = torch.tensor(step / config.outer.num_steps)
     return Context(progress.to(device), torch.tensor(keys).to(device))
 
 

@@ -28,7 +28,10 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "protonet": {"algorithm": {"name": "protonet"}, "algorithm.normalisation": "transductive"},
     "maml-head-3": {"algorithm.adapt": ["head.*"], "algorithm.inner_steps": 3, "tasks.rotations": True},
     "meta-sgd": {"algorithm.name": "meta-sgd", "outer.groups": [{"match": ["inner.*"], "lr": 0.01}]},
-    "maml++": {"algorithm": {"name": "maml++", "inner_steps": 3, "inner_lr": 0.1}},
+    "maml++": {
+        "algorithm": {"name": "maml++", "inner_steps": 3, "inner_lr": 0.1},
+        "outer.schedule": {"name": "none"},  # a loop of one's own has none
+    },
     "cavia": {"algorithm.name": "cavia", "algorithm.inner_steps": 2, "model.options": {"filters": 4, "context": 3}},
     "imaml": {"algorithm": {"name": "imaml", "inner_steps": 3}},
     "protomaml": {"algorithm": {"name": "protomaml", "inner_lr": 0.05}},
@@ -135,8 +138,14 @@ def loop_of_ones_own(overrides: dict[str, Any]) -> str:
     params = algorithm.init(config.seed)
     optimizer = torch.optim.Adam(metadist.leaves(params), lr=config.outer.lr, foreach=False)
     for step in range(config.outer.num_steps):
-        batch = tasks.batch(step, config.outer.meta_batch_size)
-        direction, _ = metadist.meta_gradient(algorithm, params, batch, shard_size=config.outer.shard_size)
+        size = config.outer.meta_batch_size
+        direction, _ = metadist.meta_gradient(
+            algorithm,
+            params,
+            tasks.batch(step, size),
+            context=tasks.context(step, size),
+            shard_size=config.outer.shard_size,
+        )
         for leaf, slope in zip(metadist.leaves(params), metadist.leaves(direction), strict=True):
             leaf.grad = slope
         optimizer.step()
