@@ -114,7 +114,9 @@ def test_a_failure_that_was_mended_goes_on_with_retry(call: Call, picky: Path) -
 def test_a_setting_that_was_wrong_is_mended_with_retry_and_accept(call: Call, workplace: Path) -> None:
     assert train(call, ROWS["gradient not finite"]).code == 65
     refused = train(call, Row(78), "--retry")
-    assert refused.code == 78 and "--accept algorithm.inner_lr,algorithm.inner_steps" in refused.error
+    # Fewer inner steps are unrolled, so the way back differs with them.
+    wrong = "--accept algorithm.gradient,algorithm.inner_lr,algorithm.inner_steps"
+    assert refused.code == 78 and wrong in refused.error
     assert read_mark(workplace / "run") is not None, "nothing began, so the mark stays"
     names = refused.error.split("--accept ")[1].split(" ")[0]
     done = train(call, Row(0), "--retry", "--accept", names)
