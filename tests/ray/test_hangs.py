@@ -31,8 +31,8 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         reissued = [event.detail for event in events if event.kind == "shard_reissued"]
         late = next(detail for detail in reissued if detail["index"] == 2)
         assert late["version"] == 5 and late["attempt"] == 2
-        # Item 0 went before it on the same worker, which may have stopped with that answer still in its hands.
-        assert {(detail["index"], detail["worker"]) for detail in reissued} <= {(n, late["worker"]) for n in (0, 2)}
+        # The worker may have stopped with the answer before in its hands, and with the next item in its queue.
+        assert {detail["worker"] for detail in reissued} == {late["worker"]}
         assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
         lost = next(event.detail for event in events if event.kind == "worker_lost")
