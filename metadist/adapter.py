@@ -20,11 +20,12 @@ from torch import Tensor
 from metadist import numerics
 from metadist.algorithms import Adapted
 from metadist.bundle import FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
 from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
-from metadist.serving.user_code import provide_factory
+from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
 
 MAX_INNER_STEPS = 1000
@@ -108,8 +109,7 @@ class Adapter:
         self._lock = threading.RLock()
         self._fitted: Predictor | None = None
         config = bundle.config
-        if config.model.factory is not None:
-            provide_factory(config.model.factory, bundle.folder, bundle.facts["factory_sha256"])
+        provide_code(import_paths(config, served=True), bundle.folder, bundle.facts.get("user_code", {}))
         frozen = bundle.folder / FROZEN
         settings = config.model.model_copy(update={"weights": str(frozen) if frozen.exists() else None})
         with self.computing():

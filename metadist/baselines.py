@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metadist.errors import UsageError
 from metadist.evaluate import Report, better, mean_ci95
 from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import build_source
@@ -25,8 +26,13 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     """Scores of the baselines that fit the run's tasks, by name, with mean, interval and the paired difference."""
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
-    classes = config.tasks.kind == "classes"
+    classes = source.spec.kind == "classes"
     metric = "accuracy" if classes else "mse"
+    if metric not in report.scores.query:
+        raise UsageError(
+            f"baselines are compared by {metric}, which objective {config.objective.name} does not measure; "
+            f"it measures {', '.join(report.scores.query)}"
+        )
     methods = CLASSIFIERS if classes else REGRESSORS
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for start in range(0, report.num_tasks, CHUNK):
@@ -93,5 +99,5 @@ def _figures(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]
         "ci95": half,
         "difference": difference,
         "difference_ci95": spread,
-        "beats_model": better(metric, mean, float(ours.mean())),
+        "beats_model": better(mean, float(ours.mean()), maximise=metric == "accuracy"),
     }

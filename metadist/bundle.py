@@ -5,7 +5,7 @@ bundle.json            configuration, task, raw columns, fingerprints, figures, 
 weights.safetensors    meta-learned leaves       frozen.safetensors   frozen leaves, where there are any
 report.json, tasks.npz evaluation on the fixed test tasks, computed by the served function itself
 selftest.npz           some of these tasks, raw, with the answers that must come back
-user_code/             source of a model factory of the user's own
+user_code/             source of the user's own model, algorithm and objective
 ```
 """
 

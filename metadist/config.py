@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from metadist.presets import CLASSIFIERS, check_algorithm, family_of
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, and a key that is not known is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+from metadist.presets import (
+    OBJECTIVES,
+    OWN,
+    check_algorithm,
+    check_kind,
+    check_shipped,
+    family_of,
+    is_own,
+    larger_is_better,
+)
+from metadist.sections import CheckpointConfig, ClusterConfig, EngineConfig, EvaluationConfig, Section, TrackingConfig
 
 
 class Transform(Section):
@@ -28,7 +32,10 @@ class Transform(Section):
 class TasksConfig(Section):
     """Which tasks are trained on. ``kind: classes`` draws N-way episodes, ``kind: parameters`` one row a task."""
 
-    source: Literal["parquet", "synthetic"] = "parquet"
+    source: str = Field(
+        "parquet", description='parquet, synthetic, or a source of your own: "my_package.module:MyTasks"'
+    )
+    options: dict[str, Any] = Field({}, description="arguments of a source of your own")
     path: str | None = Field(None, description="a folder, a URI, or the name of a store under METADIST_HOME")
     name: Literal["sinusoid"] | None = Field(None, description="generator of a synthetic source")
     kind: Literal["classes", "groups", "parameters"] = "classes"
@@ -43,6 +50,16 @@ class TasksConfig(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> TasksConfig:
+        if is_own(self.source):
+            read = ("source", "options", "shots", "queries")
+            for key, field in type(self).model_fields.items():
+                if key not in read and getattr(self, key) != field.get_default():
+                    raise ValueError(
+                        f"tasks.{key} is not read by a source of your own, which is given {', '.join(read[1:])}; "
+                        f"write tasks.options: {{{key}: ...}} where {self.source} takes it"
+                    )
+            return self
+        check_shipped("tasks.source", self.source, ("parquet", "synthetic"), self.options)
         if self.source == "parquet" and self.path is None:
             raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
         if self.source == "synthetic" and (self.name is None or self.kind != "parameters"):
@@ -59,7 +76,7 @@ class ModelConfig(Section):
 
     name: Literal["mlp", "conv4", "resnet12", "gru", "transformer"] | None = None
     factory: str | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="arguments of the model's function")
     weights: str | None = Field(None, description="initial weights: a safetensors file or a run folder")
     freeze: tuple[str, ...] = Field((), description="name patterns of leaves that are never learned nor sent")
 
@@ -71,9 +88,16 @@ class ModelConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """What a task minimises."""
+    """What a task minimises: ``classification``, ``regression``, or ``"my_package.module:build"`` with ``options``."""
 
-    name: Literal["classification", "regression"]
+    name: str
+    options: dict[str, Any] = Field({}, description="arguments of an objective of your own")
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectiveConfig:
+        if not is_own(self.name):
+            check_shipped("objective.name", self.name, OBJECTIVES, self.options)
+        return self
 
 
 class InnerOptimizerConfig(Section):
@@ -101,7 +125,9 @@ class InnerOptimizerConfig(Section):
 class AlgorithmConfig(Section):
     """How a task adapts and what the outer loop learns from it. ``metadist.presets`` says what each name stands for."""
 
-    name: str = Field(description="one of metadist.presets.PRESETS")
+    name: str = Field(description='one of metadist.presets.PRESETS, or of your own: "my_package.module:build"')
+    options: dict[str, Any] = Field({}, description="read by an algorithm of your own")
+    features: bool = Field(False, description="an algorithm of your own takes a shipped model's features")
     inner_steps: int = Field(1, ge=0, description="0 trains the pooled model, without adaptation")
     inner_lr: float = Field(0.1, ge=0)
     inner_optimizer: InnerOptimizerConfig = InnerOptimizerConfig()
@@ -128,7 +154,7 @@ class AlgorithmConfig(Section):
 
     @property
     def family(self) -> str:
-        """The function that builds it: ``maml``, ``reptile``, ..."""
+        """The function that builds it: ``maml``, ``reptile``, ..., or ``own``."""
         return family_of(self.name)
 
 
@@ -167,75 +193,14 @@ class OuterConfig(Section):
     )
 
 
-class EngineConfig(Section):
-    """How a shard is computed. Everything here may change the bits, so everything is in the fingerprint."""
-
-    chunk_size: PositiveInt | None = Field(None, description="tasks computed at once; the shard where null")
-    compile: Literal["auto", "on", "off"] = "auto"
-    tasks_axis: Literal["vmap", "loop"] = "vmap"
-    precision: Literal["float32"] = "float32"
-    threads: PositiveInt = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-class ClusterConfig(Section):
-    """Where shards run. Nothing here changes a number, and nothing here is in the fingerprint."""
-
-    backend: Literal["ray", "local"] = "ray"
-    address: str | None = None
-    num_workers: PositiveInt | Literal["auto"] = "auto"
-    max_workers: PositiveInt | None = Field(None, description="null: num_workers; more join as nodes do")
-    cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float | Literal["auto"] = "auto"
-    max_attempts: PositiveInt = 3
-    max_restarts: int = Field(10, ge=0, description="replaced workers allowed within restart_window_s")
-    restart_window_s: float = Field(300, gt=0)
-    min_workers: PositiveInt = Field(1, description="go on with so many, where the others are late or lost")
-    warmup_timeout_s: float = Field(600, gt=0)
-    capacity_timeout_s: float = Field(600, gt=0, description="how long fewer than min_workers are borne, later")
-    allow_mixed_numerics: bool = Field(False, description="take on workers whose canary shard gives other bits")
-    deadline_factor: float = Field(10, gt=0, description="a shard is late after this multiple of the median")
-    deadline_min_s: float = Field(30, gt=0, description="no shard is late sooner")
-
-
-class EvaluationConfig(Section):
-    """Fixed tasks on which runs are compared; ``best`` is chosen on validation by ``metric``."""
-
-    every_steps: PositiveInt = 200
-    num_tasks: PositiveInt = 600
-    validation_tasks: PositiveInt | None = Field(None, description="tasks of the checks in training; num_tasks")
-    seed: int = 0
-    metric: Literal["accuracy", "loss", "mse"] | None = None
-    inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")
-    shots: PositiveInt | None = None
-    queries: PositiveInt | None = None
-
-    def tasks_of(self, split: str) -> int:
-        """How many fixed tasks of ``split`` are judged: the checks in training may take fewer."""
-        return self.validation_tasks or self.num_tasks if split == "validation" else self.num_tasks
-
-
-class CheckpointConfig(Section):
-    """How often the run is made whole on disk, and how many are kept (the best one always)."""
-
-    every_steps: PositiveInt = 100
-    keep: PositiveInt = 3
-    lease_s: float = Field(60, gt=0, description="another driver may take over from one that is silent for longer")
-
-
-class TrackingConfig(Section):
-    """Where runs are mirrored. ``required`` refuses to start when the server is away."""
-
-    uri: str | None = None
-    experiment: str = "metadist"
-    required: bool = False
-
-
 class RunConfig(Section):
     """A whole run."""
 
     seed: int = Field(0, ge=0)
     description: str = ""
+    code_path: tuple[str, ...] = Field(
+        (), description="folders of your own modules, searched last; where empty the YAML's and the working directory"
+    )
     tasks: TasksConfig
     model: ModelConfig
     objective: ObjectiveConfig
@@ -256,21 +221,32 @@ class RunConfig(Section):
                 f"outer.meta_batch_size {batch} is not a multiple of outer.shard_size {shard}; "
                 f"a shard_size that fits: {', '.join(map(str, fits))}"
             )
-        regression = self.objective.name == "regression"
-        if regression and self.tasks.kind == "classes":
-            raise ValueError("objective regression does not fit tasks.kind classes; use kind groups or parameters")
-        if not regression and self.tasks.kind != "classes":
-            raise ValueError(f"objective classification does not fit tasks.kind {self.tasks.kind}")
-        if regression and self.algorithm.family in CLASSIFIERS:
-            raise ValueError(f"algorithm {self.algorithm.name} classifies; it does not fit objective regression")
-        if self.evaluation.metric is not None and self.evaluation.metric not in metrics_of(self):
+        if not is_own(self.tasks.source):  # a source of one's own says itself what its tasks are
+            check_kind(self.objective.name, self.algorithm.name, self.tasks.kind)
+        known, metric = metrics_of(self), self.evaluation.metric
+        if metric is not None and not is_own(self.objective.name) and metric not in known:
             raise ValueError(
-                f"evaluation.metric {self.evaluation.metric} is not measured by objective "
-                f"{self.objective.name}; use one of {', '.join(metrics_of(self))}"
+                f"evaluation.metric {metric} is not measured by objective "
+                f"{self.objective.name}; use one of {', '.join(known)}"
             )
+        decides, maximise = metric or known[0], self.evaluation.maximise
+        if decides in ("accuracy", "loss", "mse") and maximise not in (None, larger_is_better(decides)):
+            raise ValueError(f"evaluation.maximise {maximise} contradicts evaluation.metric {decides}")
         return self
 
 
+def import_paths(config: RunConfig, *, served: bool = False) -> dict[str, str]:
+    """Configuration keys that name code of the user's own, with the import paths; ``served``: what a bundle needs."""
+    named = {
+        "model.factory": config.model.factory,
+        "algorithm.name": config.algorithm.name if config.algorithm.family == OWN else None,
+        "objective.name": config.objective.name if is_own(config.objective.name) else None,
+        "tasks.source": config.tasks.source if is_own(config.tasks.source) and not served else None,
+    }
+    return {key: path for key, path in named.items() if path is not None}
+
+
 def metrics_of(config: RunConfig) -> tuple[str, ...]:
-    """Metrics that an evaluation of this run reports, the one that decides by default first."""
-    return ("accuracy", "loss") if config.objective.name == "classification" else ("mse", "loss")
+    """Metrics that an evaluation of this run reports, the one that decides by default first; of an objective of one's
+    own only the loss is known before it is built."""
+    return {"classification": ("accuracy", "loss"), "regression": ("mse", "loss")}.get(config.objective.name, ("loss",))

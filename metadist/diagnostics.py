@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from metadist.config import RunConfig
 from metadist.evaluate import Report
-from metadist.presets import ONE_PASS
+from metadist.presets import ONE_PASS, OWN
 
 
 def warnings_of(report: Report, config: RunConfig) -> list[str]:
     """What an experienced eye would remark about this report; empty when nothing is odd."""
+    lost = f"{report.diverged} of {report.num_tasks} {report.split} tasks diverged in the inner loop"
+    if config.algorithm.family == OWN:  # whatever its steps are, the others speak of descent
+        return [lost] if report.diverged else []
     if config.algorithm.family in ONE_PASS or report.num_steps == 0:
         return []
     found = []
     metric = config.evaluation.metric or "loss"
+    ways = report.facts.get("ways", config.tasks.ways)
     before, half = report.at(metric, 0)
     after, _ = report.at(metric)
-    gain = after - before if metric == "accuracy" else before - after
-    chance = 1 / config.tasks.ways
+    gain = after - before if config.evaluation.maximise else before - after
+    chance = 1 / ways
     if metric == "accuracy" and before - 3 * half > chance + 1e-6:  # scores are float32: a mean of 0.2s is above 0.2
         found.append(
             f"accuracy with zero inner steps is {before:.1%}, above chance ({chance:.1%}): "
@@ -25,7 +29,7 @@ def warnings_of(report: Report, config: RunConfig) -> list[str]:
     if gain <= half:
         hint = (
             f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small (a paper that sums its loss over "
-            f"classes needs {config.tasks.ways} times its rate here)"
+            f"classes needs {ways} times its rate here)"
             if metric == "accuracy"
             else f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small"
         )
@@ -37,5 +41,5 @@ def warnings_of(report: Report, config: RunConfig) -> list[str]:
             f"algorithm.inner_lr {config.algorithm.inner_lr:g} is too large"
         )
     if report.diverged:
-        found.append(f"{report.diverged} of {report.num_tasks} {report.split} tasks diverged in the inner loop")
+        found.append(lost)
     return found

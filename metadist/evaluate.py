@@ -20,8 +20,7 @@ from cluster import WorkerGroup
 from metadist.config import RunConfig
 from metadist.durable import write_atomically, writing
 from metadist.shard import TaskScores
-from metadist.sources import Source
-from metadist.tasks import plan_evaluation
+from metadist.tasks import TaskSource, plan_evaluation
 
 Z95 = 1.959963984540054
 DIVERGED_FACTOR = 10.0
@@ -37,6 +36,7 @@ class Report:
         task_set: Identity of the fixed tasks.
         facts: Ways, shots, queries, normalisation: what a figure means.
         scores: Per-task scores.
+        decides: The metric that comes first, and whose interval is called ``ci95``.
     """
 
     step: int
@@ -44,6 +44,7 @@ class Report:
     task_set: str
     facts: Mapping[str, Any]
     scores: TaskScores
+    decides: str | None = None
 
     @property
     def num_tasks(self) -> int:
@@ -70,7 +71,7 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """The report as ``metadist evaluate --json`` prints it."""
-        names = list(self.scores.query)
+        names = sorted(self.scores.query, key=lambda name: (name != self.decides, name == "loss"))
         return {
             "checkpoint": self.step,
             "split": self.split,
@@ -100,7 +101,7 @@ class Report:
 def evaluate(
     group: WorkerGroup,
     flat: NDArray[np.float32],
-    source: Source,
+    source: TaskSource,
     config: RunConfig,
     *,
     split: str,
@@ -112,13 +113,14 @@ def evaluate(
     plan = plan_evaluation(split, step, num_tasks=num_tasks, shard_size=shard_size)
     parts: list[TaskScores] = list(group.map_ordered(step, flat, plan))
     shots, queries = source.fixed_spec.shots, source.fixed_spec.queries
-    facts: dict[str, Any] = {"ways": config.tasks.ways} if config.tasks.kind == "classes" else {}
+    facts: dict[str, Any] = {"ways": source.spec.outputs} if source.spec.kind == "classes" else {}
     facts.update(shots=shots, queries=queries, normalisation=config.algorithm.normalisation)
     return Report(
         step=step,
         split=split,
         task_set=source.task_set(split, num_tasks),
         facts=facts,
+        decides=config.evaluation.metric,
         scores=TaskScores(
             {name: np.concatenate([part.query[name] for part in parts]) for name in parts[0].query},
             np.concatenate([part.support_loss for part in parts]),
@@ -145,11 +147,11 @@ def diverged(loss: NDArray[np.float32]) -> NDArray[np.bool_]:
     return ~np.isfinite(last) | (last > DIVERGED_FACTOR * np.maximum(first, 1.0))
 
 
-def better(metric: str, new: float, old: float) -> bool:
-    """Whether ``new`` beats ``old``: accuracies grow, losses and errors fall; any figure beats NaN."""
+def better(new: float, old: float, *, maximise: bool) -> bool:
+    """Whether ``new`` beats ``old``; any figure beats NaN."""
     if math.isnan(old):
         return not math.isnan(new)
-    return new > old if metric == "accuracy" else new < old
+    return new > old if maximise else new < old
 
 
 def save_report(report: Report, folder: Path) -> Path:
@@ -172,7 +174,7 @@ def save_report(report: Report, folder: Path) -> Path:
 
 def _figures(values: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
     """Means by name, with the interval of the first (the deciding) metric as ``ci95`` and the others' beside them."""
-    names = [name for name in values if name != "loss"] + ["loss"]
+    names = list(values)
     out: dict[str, Any] = {}
     for name in names:
         mean, half = values[name]

@@ -31,10 +31,10 @@ from metadist.config import RunConfig, TasksConfig, Transform
 from metadist.parameters import MetaParams, layout_of, unflatten
 from metadist.resolution import default_shard_size
 from metadist.shard import Sums, batched, context_of, part_of
-from metadist.sources import Source, build_source
+from metadist.sources import build_source
 from metadist.sources.parquet import ParquetSource
 from metadist.stores import locate
-from metadist.tasks import Context, Task, TaskSpec
+from metadist.tasks import Context, Task, TaskSource, TaskSpec
 from metadist.trainer import reduced
 from metadist.worker import Assembly, assemble
 from tasks_store import Store, resolve_store
@@ -44,7 +44,7 @@ from tasks_store import Store, resolve_store
 class Tasks:
     """Tasks of one split, by outer step; of a run where they were opened by its configuration."""
 
-    source: Source
+    source: TaskSource
     split: str
     config: RunConfig | None = None
 

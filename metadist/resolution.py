@@ -4,7 +4,7 @@ free memory or the number of workers."""
 from __future__ import annotations
 
 from metadist.config import AlgorithmConfig, OuterConfig, RunConfig, metrics_of
-from metadist.presets import OUTER, resolved_switches
+from metadist.presets import OUTER, larger_is_better, resolved_switches
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -19,9 +19,11 @@ def resolve(config: RunConfig) -> RunConfig:
     )
     algorithm = _algorithm(config.algorithm)
     evaluation = config.evaluation
+    metric = evaluation.metric or metrics_of(config)[0]
     evaluation = evaluation.model_copy(
         update={
-            "metric": evaluation.metric or metrics_of(config)[0],
+            "metric": metric,
+            "maximise": larger_is_better(metric) if evaluation.maximise is None else evaluation.maximise,
             "inner_steps": _first(evaluation.inner_steps, algorithm.inner_steps),
             "shots": evaluation.shots or config.tasks.shots,
             "queries": evaluation.queries or config.tasks.queries,

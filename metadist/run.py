@@ -35,6 +35,7 @@ from metadist.sources import build_source
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
+from metadist.trial import check_own
 from metadist.version import __version__
 from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
 
@@ -194,6 +195,7 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     source.check("train", fixed=False)
     source.check("validation", fixed=True)
     check_model(parts)
+    check_own(parts)
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts
 
@@ -226,7 +228,7 @@ def _open_journal(
         journal.tags(tags)
     if start.saved is None:
         journal.params(flat(config))
-        name = config.tasks.path or config.tasks.name or "tasks"
+        name = config.tasks.path or config.tasks.name or config.tasks.source
         journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
 
 
@@ -242,8 +244,8 @@ def _summary(
         "query_loss": outcome.metrics.get("train/query_loss"),
         **{
             f"query_{name}": outcome.metrics[f"train/query_{name}"]
-            for name in ("accuracy", "mse")
-            if f"train/query_{name}" in outcome.metrics
+            for name in dict.fromkeys(("accuracy", "mse", str(config.evaluation.metric)))
+            if name != "loss" and f"train/query_{name}" in outcome.metrics
         },
         "tasks_per_second": clock.tasks_per_second(config.outer.meta_batch_size),
         "wall_s": wall_s,

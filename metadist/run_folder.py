@@ -20,7 +20,7 @@ from metadist import numerics
 from metadist.config import RunConfig
 from metadist.durable import write_atomically
 from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
-from metadist.settings import dump, load_config, numbers_of
+from metadist.settings import CODE, code_of, dump, load_config, numbers_of
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"
@@ -136,7 +136,17 @@ def refuse_used(run_dir: Path, config: RunConfig) -> None:
 
 def _numbers_before(run_dir: Path) -> dict[str, Any]:
     """What the run's numbers depend on. A key that is younger than it has its default: what it did without one."""
-    return {**_plain(numbers_of(read_config(run_dir))), **read_fingerprint(run_dir)["numbers"]}
+    before = read_fingerprint(run_dir)["numbers"]
+    now = _plain(numbers_of(read_config(run_dir)))
+    if any(name.startswith(CODE) for name in before):  # a file of source that is younger is a difference
+        now = {name: value for name, value in now.items() if not name.startswith(CODE)}
+    return {**now, **before}
+
+
+def changed_code(run_dir: Path, config: RunConfig) -> tuple[str, ...]:
+    """Files of the user's own source that are not what they were when the run was trained."""
+    before = {name: value for name, value in read_fingerprint(run_dir)["numbers"].items() if name.startswith(CODE)}
+    return tuple(name.removeprefix(CODE) for name in numerics.difference(before, code_of(config)))
 
 
 def _listed(differences: Mapping[str, str]) -> str:

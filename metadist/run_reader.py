@@ -122,6 +122,11 @@ def evaluate_run(
     run = load_run(run_dir)
     saved = run.checkpoint(which)
     on_message(f"checkpoint {saved.state.step} ({which}) of {run.run_dir}")
+    changed = run_folder.changed_code(run.run_dir, run.config)
+    if changed:
+        on_message(
+            f"warning: {', '.join(changed)} changed since the run was trained; this judges its weights in new code"
+        )
     with opened(run, set) as (parts, group):
         parts.source.check(split, fixed=True)
         count = num_tasks or parts.config.evaluation.num_tasks

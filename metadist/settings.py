@@ -13,12 +13,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from metadist.config import RunConfig
+from metadist.config import RunConfig, import_paths
 from metadist.errors import ConfigError
+from metadist.own_code import hashes_of, search_in
 from metadist.resolution import resolve
 
 # Sections that cannot change a number: another value never stands in the way of a resume.
-OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description")
+OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description", "code_path")
+CODE = "code."  # keys of source files: code.my_package/net.py
 
 
 def recipe_names() -> list[str]:
@@ -43,7 +45,16 @@ def load_config(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     tree, label = (dict(recipe), "configuration") if isinstance(recipe, Mapping) else _load_tree(str(recipe))
     for path, value in (overrides or {}).items():
         _set(tree, path, value)
-    return validated(tree, label)
+    return _finding_code(validated(tree, label), recipe)
+
+
+def _finding_code(config: RunConfig, recipe: str | Path | Mapping[str, Any]) -> RunConfig:
+    """With the folders in which its own modules are found, where it names any."""
+    if config.code_path or not import_paths(config):
+        return config
+    path = None if isinstance(recipe, Mapping) else Path(recipe)
+    beside = [path.absolute().parent] if path is not None and path.is_file() else []
+    return config.model_copy(update={"code_path": tuple(dict.fromkeys(map(str, [*beside, Path.cwd()])))})
 
 
 def validated(tree: Mapping[str, Any], label: str) -> RunConfig:
@@ -80,12 +91,23 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 def numbers_of(config: RunConfig) -> dict[str, Any]:
     """The keys that the numbers of a run depend on. ``outer.num_steps`` counts only where a schedule reads it,
-    and checks of the run (``evaluation``) count, since they choose the best checkpoint."""
+    and checks of the run (``evaluation``) count, since they choose the best checkpoint. So does every source file of
+    the user's own parts, as ``code.FILE``: its SHA-256.
+
+    Raises:
+        ConfigError: a part of the user's own is not found.
+    """
     keep = {key: value for key, value in flat(config).items() if key.split(".")[0] not in OUTSIDE_FINGERPRINT}
     keep.pop("engine.device")  # the device that was found is in the numerics record
     if config.outer.schedule.name in ("none", "step"):
         keep.pop("outer.num_steps")
-    return keep
+    return {**keep, **code_of(config)}
+
+
+def code_of(config: RunConfig) -> dict[str, str]:
+    """``code.FILE`` -> SHA-256 of every source file of the user's own parts; empty where there are none."""
+    search_in(config.code_path)
+    return {CODE + name: digest for name, digest in hashes_of(import_paths(config)).items()}
 
 
 def fingerprint(numbers: Mapping[str, Any]) -> str:

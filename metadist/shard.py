@@ -24,8 +24,7 @@ from metadist.errors import NonFiniteGradient
 from metadist.objectives import Objective
 from metadist.parameters import Layout, MetaParams, aligned, leaves, unflatten
 from metadist.seeding import torch_seed
-from metadist.sources import Source
-from metadist.tasks import Context, Shard, Task
+from metadist.tasks import Context, Shard, Task, TaskSource
 
 NUM_SCALARS = 2  # see `_agreement_sums`
 DROPPED = "dropped "  # a task that was left out travels as a metric of this name and its key, without a count
@@ -88,7 +87,7 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
 
 
 def make_shard_function(
-    source: Source, engine: Engine, layout: Layout, config: RunConfig, device: str
+    source: TaskSource, engine: Engine, layout: Layout, config: RunConfig, device: str
 ) -> Callable[[int, NDArray[np.float32], Shard], Partial | TaskScores]:
     """The function that a worker runs: (version, flat parameters (P,), shard) -> sums, or scores per task."""
 

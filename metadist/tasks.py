@@ -99,26 +99,43 @@ class Shard:
 
 
 class TaskSource(Protocol):
-    """Where tasks come from. Everything it returns is a pure function of its arguments."""
+    """Where tasks come from. Everything it returns is a pure function of its arguments and of how it was built: any
+    worker may be asked for any task, more than once, and must give the same bits."""
 
     @property
-    def spec(self) -> TaskSpec: ...
+    def spec(self) -> TaskSpec:
+        """Shapes of a training task."""
+        ...
+
+    @property
+    def fixed_spec(self) -> TaskSpec:
+        """Shapes of an evaluation task; only shots and queries may differ from ``spec``."""
+        ...
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the data; goes into the run's fingerprint and the registry."""
+        """Hash of the data; a resume with another one is refused, and the registry keeps it."""
+        ...
+
+    def check(self, split: str, *, fixed: bool) -> None:
+        """Refuse a split that cannot fill its tasks (``fixed``: those of the evaluation), before any is drawn.
+
+        Raises:
+            DataError: says what is missing.
+        """
         ...
 
     def batch(self, split: str, step: int, start: int, stop: int) -> Task:
-        """Training tasks ``start..stop-1`` of ``step``; every leaf has a leading T axis."""
+        """Training tasks ``start..stop-1`` of ``step``; every leaf has a leading T axis. A task does not depend on
+        which others it is asked for with."""
         ...
 
     def fixed(self, split: str, start: int, stop: int) -> Task:
-        """Evaluation tasks ``start..stop-1``, the same for every run of the same store, spec and seed."""
+        """Evaluation tasks ``start..stop-1``, the same for every run of the same data, spec and evaluation seed."""
         ...
 
     def task_set(self, split: str, num_tasks: int) -> str:
-        """Identity of the first ``num_tasks`` fixed tasks of ``split``."""
+        """Identity of the first ``num_tasks`` fixed tasks of ``split``: equal where the tasks are."""
         ...
 
 

@@ -161,7 +161,7 @@ class Trainer:
         )  # fmt: skip
         self.journal.metrics(step, report.metrics("validation"))
         value, half = report.at(metric)
-        if self.best is None or better(metric, value, self.best.value):
+        if self.best is None or better(value, self.best.value, maximise=bool(config.evaluation.maximise)):
             self.best = Best(step=step, metric=metric, value=value, ci95=half)
             save_report(report, self.run_dir / "evaluation" / "validation")
             if step % config.checkpoint.every_steps and step != config.outer.num_steps:

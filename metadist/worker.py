@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ from safetensors.torch import load_file, save_file
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm, adapted_leaves
 from metadist.config import RunConfig
-from metadist.errors import DataError
+from metadist.errors import ConfigError, DataError
 from metadist.models import Model
 from metadist.models.probe import probe
 from metadist.objectives import Objective
 from metadist.parameters import Layout, layout_of, tree_digest
-from metadist.parts import build_parts
-from metadist.presets import EMBEDDING
+from metadist.parts import build_parts, takes_features
+from metadist.presets import OWN
+from metadist.returned import check_initial
+from metadist.settings import CODE, code_of
 from metadist.shard import make_engine, make_shard_function
-from metadist.sources import Source, build_source
+from metadist.sources import build_source
+from metadist.tasks import TaskSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +31,30 @@ class Assembly:
     """The parts of a run in one process, all built from the configuration."""
 
     config: RunConfig
-    source: Source
+    source: TaskSource
     model: Model
     objective: Objective
     algorithm: MetaAlgorithm
     layout: Layout
 
 
-def assemble(config: RunConfig, source: Source) -> Assembly:
+def assemble(config: RunConfig, source: TaskSource) -> Assembly:
     """Build model, objective and algorithm for the tasks of ``source``.
 
     Raises:
         ModelError, ConfigError: the parts do not fit together.
     """
     model, objective, algorithm = build_parts(config, source.spec)
-    return Assembly(config, source, model, objective, algorithm, layout_of(algorithm.init(config.seed)))
+    initial = algorithm.init(config.seed)
+    if config.algorithm.family == OWN:
+        check_initial(initial, config.algorithm.name)
+    return Assembly(config, source, model, objective, algorithm, layout_of(initial))
 
 
 def check_model(parts: Assembly) -> None:
     """Run the start-up probe where the algorithm differentiates twice through the model."""
     config = parts.config
-    width = None if config.algorithm.family in EMBEDDING else parts.source.spec.outputs
+    width = None if takes_features(config.algorithm) else parts.source.spec.outputs
     settings = config.algorithm
     twice = settings.family == "imaml" or (settings.family in ("maml", "protomaml") and not settings.first_order)
     probe(
@@ -62,12 +68,13 @@ def check_model(parts: Assembly) -> None:
 
 
 def leaf_lists(parts: Assembly) -> dict[str, list[str]]:
-    """The three kinds of weights: frozen, meta-learned, and those of the latter that the inner loop moves."""
-    return {
-        "frozen": sorted(parts.model.frozen),
-        "meta_learned": list(parts.layout.names),
-        "adapted": [f"model.{name}" for name in adapted_leaves(parts.config.algorithm, parts.model)],
-    }
+    """The three kinds of weights: frozen, meta-learned, and those of the latter that the inner loop moves (which an
+    algorithm of one's own does not tell)."""
+    settings = parts.config.algorithm
+    lists = {"frozen": sorted(parts.model.frozen), "meta_learned": list(parts.layout.names)}
+    if settings.family != OWN:
+        lists["adapted"] = [f"model.{name}" for name in adapted_leaves(settings, parts.model)]
+    return lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,7 @@ class ShardFactory:
         device: ``"cpu"`` or ``"cuda"``.
         frozen_file: File of the frozen leaves, or None where there are none.
         frozen_sha256: Digest that these leaves must have.
+        code: The driver's source files of the user's own parts, with their SHA-256.
     """
 
     config: RunConfig
@@ -87,9 +95,17 @@ class ShardFactory:
     device: str = "cpu"
     frozen_file: str | None = None
     frozen_sha256: str = ""
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self) -> Callable[..., Any]:
         numerics.pin(self.config.engine.threads)
+        other = numerics.difference(self.code, code_of(self.config))
+        if other:
+            files = ", ".join(name.removeprefix(CODE) for name in other)
+            raise ConfigError(
+                f"source files of your own are not the driver's here: {files}; every worker must see the same source "
+                "(a shared folder, or the same version installed)"
+            )
         # Meta-learned values come with every step; only the frozen ones are read from disk.
         settings = self.config.model.model_copy(update={"weights": self.frozen_file})
         config = self.config.model_copy(update={"model": settings})
@@ -122,4 +138,5 @@ def factory_of(parts: Assembly, location: str | None, device: str, run_dir: Path
         device=device,
         frozen_file=publish_frozen(parts, run_dir),
         frozen_sha256=tree_digest(parts.model.frozen),
+        code=code_of(parts.config),
     )

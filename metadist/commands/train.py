@@ -88,7 +88,7 @@ def _dry_run(config: Any, as_json: bool) -> None:
 
     def lines() -> Iterator[str]:
         yield report["plan"]
-        for kind in ("frozen", "meta_learned", "adapted"):
+        for kind in (name for name in ("frozen", "meta_learned", "adapted") if name in report):
             yield f"{kind.replace('_', '-')} ({len(report[kind])}): {', '.join(report[kind]) or 'none'}"
 
     emit(report, as_json=as_json, lines=lines)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -16,6 +12,7 @@ from metadist.errors import ModelError
 from metadist.models import conv4, gru, mlp, resnet12, transformer
 from metadist.models.functional import Model, functional_model
 from metadist.models.weights import load_weights
+from metadist.own_code import imported
 from metadist.tasks import TaskSpec
 
 __all__ = ["SHIPPED", "Model", "build_model", "functional_model"]
@@ -37,32 +34,10 @@ def build_model(config: ModelConfig, spec: TaskSpec, seed: int, *, embedding: bo
     Raises:
         ModelError: the factory cannot be imported or called, or the module cannot be meta-trained.
     """
-    build = SHIPPED[config.name] if config.name is not None else import_factory(config.factory or "")
+    build = SHIPPED[config.name] if config.name is not None else imported(config.factory or "", "model.factory")
     options = {**config.options, **({"embedding": True} if embedding and config.name is not None else {})}
     weights = load_weights(config.weights) if config.weights is not None else None
     try:
         return functional_model(partial(build, spec, **options), seed=seed, freeze=config.freeze, weights=weights)
     except TypeError as error:
         raise ModelError(f"model {config.name or config.factory} with options {config.options}: {error}") from error
-
-
-def import_factory(path: str) -> Callable[..., Any]:
-    """The function behind ``"package.module:function"``; the working directory is searched after site-packages.
-
-    Raises:
-        ModelError: there is no such module or attribute; the message names what is missing.
-    """
-    module_name, colon, attribute = path.partition(":")
-    if not colon or not attribute:
-        raise ModelError(f"model.factory {path!r} is not of the form 'package.module:function'")
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.append(folder)
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ModelError(f"model.factory {path!r} cannot be imported: {error}; searched {folder} last") from error
-    if not hasattr(module, attribute):
-        raise ModelError(f"model.factory {path!r}: module {module_name} ({module.__file__}) has no {attribute!r}")
-    factory: Callable[..., Any] = getattr(module, attribute)
-    return factory

@@ -17,16 +17,17 @@ from metadist import numerics, run_folder
 from metadist.adapter import Adapter
 from metadist.bundle import FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
 from metadist.checkpoint import Checkpoint
-from metadist.config import RunConfig
+from metadist.config import RunConfig, import_paths
 from metadist.errors import DataError
 from metadist.evaluate import save_report
 from metadist.parameters import named_leaves
 from metadist.registry.code import served_code
 from metadist.registry.report import check_one_query, served_report
 from metadist.serving.inputs import RawColumn
-from metadist.serving.user_code import pack_factory
+from metadist.serving.user_code import pack_code
 from metadist.settings import fingerprint, numbers_of
-from metadist.sources import ParquetSource, Source, build_source
+from metadist.sources import ParquetSource, build_source
+from metadist.tasks import TaskSource
 from metadist.version import __version__
 
 SPLIT = "test"
@@ -57,6 +58,12 @@ def build_bundle(
     """
     folder = Path(run_dir).absolute()
     config, stored = run_folder.read_config(folder), run_folder.read_fingerprint(folder)
+    changed = run_folder.changed_code(folder, config)
+    if changed:
+        raise DataError(
+            f"{', '.join(changed)} changed since {folder} was trained, so the source would not be that of the weights; "
+            "put the old source back, or train again"
+        )
     count = num_tasks or config.evaluation.num_tasks
     numerics.pin(config.engine.threads)
     record = numerics.record("cpu", config.engine.threads)
@@ -83,8 +90,9 @@ def build_bundle(
     with published(final) as draft:
         facts = _facts(config, stored, saved, source, record)
         _write_weights(draft, folder, saved)
-        if config.model.factory is not None:
-            facts["factory_sha256"] = pack_factory(config.model.factory, draft)
+        own = import_paths(config, served=True)
+        if own:
+            facts["user_code"] = pack_code(own, draft)
         adapter = Adapter(Bundle(draft, facts, config))
         raw = config.model_copy(update={"tasks": config.tasks.model_copy(update={"transform": ()})})
         report, self_test = served_report(
@@ -109,12 +117,12 @@ def _gated(bundle: Bundle, allow_transductive: bool) -> Bundle:
 
 
 def _facts(
-    config: RunConfig, stored: dict[str, Any], saved: Checkpoint, source: Source, record: dict[str, Any]
+    config: RunConfig, stored: dict[str, Any], saved: Checkpoint, source: TaskSource, record: dict[str, Any]
 ) -> dict[str, Any]:
     column, target = _columns(source)
     return {
         "metadist_version": __version__,
-        "config": config.model_dump(mode="json"),
+        "config": {**config.model_dump(mode="json"), "code_path": []},  # the source travels; where it lay does not
         "task": asdict(source.spec),
         "input": asdict(column),
         "target": None if target is None else asdict(target),
@@ -131,10 +139,12 @@ def _facts(
     }
 
 
-def _columns(source: Source) -> tuple[RawColumn, RawColumn | None]:
+def _columns(source: TaskSource) -> tuple[RawColumn, RawColumn | None]:
     """The raw input column and, for a regression, the target column."""
-    if not isinstance(source, ParquetSource):
-        return RawColumn(name="x", dtype="float32", shape=(1,)), RawColumn(name="y", dtype="float32", shape=())
+    if not isinstance(source, ParquetSource):  # what it generates is raw as it is
+        spec = source.spec
+        y = RawColumn(name="y", dtype="float32", shape=() if spec.outputs == 1 else (spec.outputs,))
+        return RawColumn(name="x", dtype="float32", shape=spec.input_shape), y if spec.kind == "regression" else None
     columns = source.store.columns
     raw = [
         None if name is None else RawColumn(name=name, dtype=columns[name].dtype, shape=columns[name].shape)
@@ -144,8 +154,8 @@ def _columns(source: Source) -> tuple[RawColumn, RawColumn | None]:
     return raw[0], raw[1] if source.spec.kind == "regression" else None
 
 
-def _report_facts(config: RunConfig, source: Source) -> dict[str, Any]:
-    ways = {"ways": config.tasks.ways} if source.spec.kind == "classes" else {}
+def _report_facts(config: RunConfig, source: TaskSource) -> dict[str, Any]:
+    ways = {"ways": source.spec.outputs} if source.spec.kind == "classes" else {}
     sizes = {"shots": source.fixed_spec.shots, "queries": source.fixed_spec.queries}
     return {**ways, **sizes, "normalisation": config.algorithm.normalisation, "computed": "as served"}
 

@@ -17,8 +17,7 @@ from metadist.errors import GateRefused
 from metadist.evaluate import Report
 from metadist.parameters import aligned
 from metadist.shard import TaskScores
-from metadist.sources import Source
-from metadist.tasks import Batch
+from metadist.tasks import Batch, TaskSource
 
 CHUNK = 50
 MAX_DROP = 0.02  # of accuracy, one query at a time against all in one pass
@@ -36,7 +35,7 @@ class RawTask:
     query_y: NDArray[Any]
 
 
-def raw_tasks(source: Source, split: str, num_tasks: int) -> Iterator[RawTask]:
+def raw_tasks(source: TaskSource, split: str, num_tasks: int) -> Iterator[RawTask]:
     """The first fixed tasks of ``split``; ``source`` must be built without transforms."""
     for start in range(0, num_tasks, CHUNK):
         task = source.fixed(split, start, min(start + CHUNK, num_tasks))
@@ -48,7 +47,7 @@ def raw_tasks(source: Source, split: str, num_tasks: int) -> Iterator[RawTask]:
 
 def served_report(
     adapter: Adapter,
-    source: Source,
+    source: TaskSource,
     *,
     split: str,
     num_tasks: int,
@@ -99,6 +98,7 @@ def served_report(
                 "in_one_pass": {name: float(np.mean(values)) for name, values in same_queries.items()},
             },
         },
+        decides=adapter.bundle.config.evaluation.metric,
         scores=TaskScores(
             {name: np.array(values, np.float32) for name, values in query.items()},
             np.array(support_loss, np.float32),

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from metadist.config import RunConfig
+from metadist.errors import ConfigError
+from metadist.own_code import built, search_in
+from metadist.presets import is_own
 from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
+from metadist.tasks import TaskSource
 
-__all__ = ["ParquetSource", "SinusoidSource", "Source", "build_source"]
+__all__ = ["ParquetSource", "SinusoidSource", "build_source"]
 
-Source = ParquetSource | SinusoidSource
+NEEDED = ("spec", "fixed_spec", "fingerprint", "check", "batch", "fixed", "task_set")
 
 
-def build_source(config: RunConfig, location: str | None) -> Source:
-    """The configured source. ``location`` is where the named store was found; a worker never looks it up itself."""
+def build_source(config: RunConfig, location: str | None) -> TaskSource:
+    """The configured source. ``location`` is where the named store was found; a worker never looks it up itself.
+
+    Raises:
+        ConfigError: one of the user's own cannot be built, or is no `metadist.tasks.TaskSource`.
+    """
     tasks, evaluation = config.tasks, config.evaluation
     shots, queries = evaluation.shots or tasks.shots, evaluation.queries or tasks.queries
+    if is_own(tasks.source):
+        search_in(config.code_path)
+        sizes = {"sizes": (tasks.shots, tasks.queries), "fixed_sizes": (shots, queries)}
+        seeds = {"run_seed": config.seed, "evaluation_seed": evaluation.seed}
+        found = built(tasks.source, "tasks.source", **{**tasks.options, **seeds, **sizes})
+        lacking = [name for name in NEEDED if not hasattr(found, name)]
+        if lacking:
+            raise ConfigError(
+                f"tasks.source {tasks.source!r} gave {type(found).__name__}, which has no {', '.join(lacking)}; "
+                f"metadist.tasks.TaskSource says what each of {', '.join(NEEDED)} is"
+            )
+        source: TaskSource = found
+        return source
     if tasks.source == "synthetic":
         return SinusoidSource(
             location,

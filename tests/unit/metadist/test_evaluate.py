@@ -66,9 +66,9 @@ def test_diverged_tasks() -> None:
 
 
 def test_better() -> None:
-    assert better("accuracy", 0.6, 0.5) and not better("accuracy", 0.5, 0.5)
-    assert better("mse", 0.5, 0.6) and better("loss", 0.5, 0.6) and not better("mse", 0.5, 0.5)
-    assert not better("mse", float("nan"), 0.5) and not better("accuracy", float("nan"), 0.5)
+    assert better(0.6, 0.5, maximise=True) and not better(0.5, 0.5, maximise=True)
+    assert better(0.5, 0.6, maximise=False) and not better(0.5, 0.5, maximise=False)
+    assert not better(float("nan"), 0.5, maximise=False) and not better(float("nan"), 0.5, maximise=True)
 
 
 def test_a_report_is_written_with_every_task(tmp_path: Path) -> None:

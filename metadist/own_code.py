@@ -1,0 +1,142 @@
+"""Code of the user's own, named in the configuration as ``"package.module:function"``: found, imported and hashed.
+
+Every key that takes an import path (`metadist.config.import_paths`) goes through here, in drivers, workers and served
+models alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from metadist.errors import ConfigError, MetadistError
+
+
+def search_in(folders: Iterable[str]) -> None:
+    """Let modules be found in ``folders``, after whatever Python searches already."""
+    for folder in folders:
+        if folder not in sys.path:
+            sys.path.append(folder)
+            importlib.invalidate_caches()
+
+
+def imported(path: str, key: str) -> Callable[..., Any]:
+    """The function or class behind ``path``.
+
+    Args:
+        path: ``"package.module:function"``.
+        key: The configuration key that names it, for messages.
+
+    Raises:
+        ConfigError: no such module or attribute, the module fails on import, or what it names cannot be called.
+    """
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        raise ConfigError(f"{key} {path!r} is not of the form 'package.module:function'")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{key} {path!r} cannot be imported: {error}; searched sys.path, last {sys.path[-1]}. Its folder may be "
+            "named by code_path, or stand in PYTHONPATH"
+        ) from error
+    except Exception as error:  # a user's module may raise anything
+        raise ConfigError(f"{key} {path!r} cannot be imported: {told(error)}") from error
+    if not hasattr(module, attribute):
+        raise ConfigError(f"{key} {path!r}: module {module_name} ({module.__file__}) has no {attribute!r}")
+    found = getattr(module, attribute)
+    if not callable(found):
+        raise ConfigError(f"{key} {path!r} is {type(found).__name__}, which cannot be called; name a function or class")
+    function: Callable[..., Any] = found
+    return function
+
+
+def built(path: str, key: str, *arguments: Any, **options: Any) -> Any:
+    """What the function behind ``path`` returns.
+
+    Raises:
+        ConfigError: as for `imported`; its arguments are others, or it raises.
+    """
+    function = imported(path, key)
+    try:
+        inspect.signature(function).bind(*arguments, **options)
+    except TypeError as error:
+        given = ", ".join([*(type(argument).__name__ for argument in arguments), *(f"{name}=" for name in options)])
+        raise ConfigError(f"{key} {path!r} is called with ({given}): {error}") from error
+    try:
+        return function(*arguments, **options)
+    except MetadistError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigError(f"{key} {path!r} failed: {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """Type, first line and place of an error in a user's code."""
+    lines = str(error).strip().splitlines()
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and _outside(frame.filename)]
+    place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {lines[0] if lines else ''}{place}"
+
+
+def is_importable(path: str) -> bool:
+    """Whether Python finds the top-level module of ``path``."""
+    return importlib.util.find_spec(_top(path)) is not None
+
+
+def source_of(path: str, key: str) -> Path:
+    """The file, or the package folder, of the top-level module of ``path``; nothing is imported.
+
+    Raises:
+        ConfigError: there is none, or it has no source that could be hashed and travel.
+    """
+    top = _top(path)
+    if top == "__main__":
+        raise ConfigError(
+            f"{key} {path!r} lies in the program that runs; put it into a module, which workers can import"
+        )
+    spec = importlib.util.find_spec(top) if top else None
+    if spec is None:
+        imported(path, key)  # says what is wrong
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ConfigError(
+            f"{key} {path!r}: {top!r} has no Python source: it must be a file or a package with __init__.py"
+        )
+    origin = Path(spec.origin)
+    return origin.parent if origin.name == "__init__.py" else origin
+
+
+def file_hashes(source: Path) -> dict[str, str]:
+    """SHA-256 of every Python file of a module or package, by its name from the top-level module on."""
+    files = sorted(source.rglob("*.py")) if source.is_dir() else [source]
+    return {file.relative_to(source.parent).as_posix(): _sha256(file.read_bytes()) for file in files}
+
+
+def source_sha256(source: Path) -> str:
+    """SHA-256 over names and bytes of the Python files."""
+    return _sha256(repr(sorted(file_hashes(source).items())).encode())
+
+
+def hashes_of(paths: Mapping[str, str]) -> dict[str, str]:
+    """`file_hashes` of everything that ``paths`` (key -> import path) name."""
+    return {name: digest for key, path in paths.items() for name, digest in file_hashes(source_of(path, key)).items()}
+
+
+def _top(path: str) -> str:
+    return path.partition(":")[0].split(".")[0]
+
+
+def _outside(file: str) -> bool:
+    return not Path(file).is_relative_to(Path(__file__).parent) and not file.startswith("<")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,78 @@
+"""Sections of the configuration that say how, where and how often a run computes, is judged, kept and tracked."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class EngineConfig(Section):
+    """How a shard is computed. Everything here may change the bits, so everything is in the fingerprint."""
+
+    chunk_size: PositiveInt | None = Field(None, description="tasks computed at once; the shard where null")
+    compile: Literal["auto", "on", "off"] = "auto"
+    tasks_axis: Literal["vmap", "loop"] = "vmap"
+    precision: Literal["float32"] = "float32"
+    threads: PositiveInt = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ClusterConfig(Section):
+    """Where shards run. Nothing here changes a number, and nothing here is in the fingerprint."""
+
+    backend: Literal["ray", "local"] = "ray"
+    address: str | None = None
+    num_workers: PositiveInt | Literal["auto"] = "auto"
+    max_workers: PositiveInt | None = Field(None, description="null: num_workers; more join as nodes do")
+    cpus_per_worker: float = Field(1, gt=0)
+    gpus_per_worker: float | Literal["auto"] = "auto"
+    max_attempts: PositiveInt = 3
+    max_restarts: int = Field(10, ge=0, description="replaced workers allowed within restart_window_s")
+    restart_window_s: float = Field(300, gt=0)
+    min_workers: PositiveInt = Field(1, description="go on with so many, where the others are late or lost")
+    warmup_timeout_s: float = Field(600, gt=0)
+    capacity_timeout_s: float = Field(600, gt=0, description="how long fewer than min_workers are borne, later")
+    allow_mixed_numerics: bool = Field(False, description="take on workers whose canary shard gives other bits")
+    deadline_factor: float = Field(10, gt=0, description="a shard is late after this multiple of the median")
+    deadline_min_s: float = Field(30, gt=0, description="no shard is late sooner")
+
+
+class EvaluationConfig(Section):
+    """Fixed tasks on which runs are compared; ``best`` is chosen on validation by ``metric``."""
+
+    every_steps: PositiveInt = 200
+    num_tasks: PositiveInt = 600
+    validation_tasks: PositiveInt | None = Field(None, description="tasks of the checks in training; num_tasks")
+    seed: int = 0
+    metric: str | None = Field(None, description="chooses the best checkpoint; an objective of your own: loss")
+    maximise: bool | None = Field(None, description="whether more of the metric is better; accuracy where null")
+    inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")
+    shots: PositiveInt | None = None
+    queries: PositiveInt | None = None
+
+    def tasks_of(self, split: str) -> int:
+        """How many fixed tasks of ``split`` are judged: the checks in training may take fewer."""
+        return self.validation_tasks or self.num_tasks if split == "validation" else self.num_tasks
+
+
+class CheckpointConfig(Section):
+    """How often the run is made whole on disk, and how many are kept (the best one always)."""
+
+    every_steps: PositiveInt = 100
+    keep: PositiveInt = 3
+    lease_s: float = Field(60, gt=0, description="another driver may take over from one that is silent for longer")
+
+
+class TrackingConfig(Section):
+    """Where runs are mirrored. ``required`` refuses to start when the server is away."""
+
+    uri: str | None = None
+    experiment: str = "metadist"
+    required: bool = False

@@ -1,0 +1,126 @@
+"""The start-up trial of parts of the user's own: the run's first two tasks, through every function, before step 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from metadist.config import import_paths
+from metadist.errors import ConfigError, MetadistError
+from metadist.own_code import told
+from metadist.parameters import MetaParams, flatten
+from metadist.returned import check_direction, check_outputs, check_path, check_scores, check_task
+from metadist.shard import batched, context_of, looped, part_of
+from metadist.tasks import Context, Task, TaskSource, TaskSpec
+from metadist.worker import Assembly
+
+COUNT = 2  # the fewest that show whether a task depends on its neighbours
+
+
+def check_own(parts: Assembly) -> None:
+    """Try the parts of the user's own, if there are any.
+
+    Raises:
+        ConfigError: names the key, the function, what it returned and what fits.
+    """
+    own = import_paths(parts.config)
+    if "tasks.source" in own:
+        _guarded(f"tasks.source {own['tasks.source']!r}", "", lambda: _check_source(parts.source, own["tasks.source"]))
+    if "algorithm.name" in own or "objective.name" in own:
+        _check_mathematics(parts)
+
+
+def _check_source(source: TaskSource, name: str) -> None:
+    halves: tuple[tuple[str, TaskSpec, Callable[[int, int], Task], str], ...] = (
+        ("train", source.spec, lambda a, b: source.batch("train", 0, a, b), "batch('train', 0, 0, 2)"),
+        ("validation", source.fixed_spec, lambda a, b: source.fixed("validation", a, b), "fixed('validation', 0, 2)"),
+    )
+    for split, spec, draw, call in halves:
+        what = f"tasks.source {name!r}: {call}"
+        both = draw(0, COUNT)
+        check_task(both, spec, COUNT, what)
+        if not _same(both, draw(0, COUNT)):
+            raise ConfigError(
+                f"{what} gives other tasks when asked again; draw from a generator that is seeded by the arguments "
+                "(metadist.seeding.generator), not from a global one"
+            )
+        if not _same(part_of(both, 1, 2), draw(1, COUNT)):
+            raise ConfigError(
+                f"{what} gives another second task than the same from 1 to 2: a {split} task must not depend on which "
+                "others it is asked for with, or the number of workers would change it; seed each by its own index"
+            )
+    if not isinstance(source.fingerprint, str) or not isinstance(source.task_set("validation", COUNT), str):
+        raise ConfigError(f"tasks.source {name!r}: fingerprint and task_set must be text")
+
+
+def _check_mathematics(parts: Assembly) -> None:
+    config, algorithm, objective = parts.config, parts.algorithm, parts.objective
+    own = import_paths(config)
+    name, judge = config.algorithm.name, config.objective.name
+    spec, num_steps = parts.source.spec, config.evaluation.inner_steps or 0
+    meta = algorithm.init(config.seed)
+    lifted = config.engine.tasks_axis == "vmap"
+    lift = batched if lifted else looped
+    tasks = parts.source.batch("train", 0, 0, COUNT)
+    context = context_of(config, "train", 0, 0, COUNT)
+    cure = " (under vmap over tasks: avoid .item(), branches on values and writes in place, or engine.tasks_axis: loop)"
+    who = " with ".join(f"{key} {own[key]!r}" for key in ("algorithm.name", "objective.name") if key in own)
+
+    def direction(meta: MetaParams, task: Task, ctx: Context) -> Any:
+        found = algorithm.meta_gradient(meta, task, ctx)
+        if "algorithm.name" in own:
+            check_direction(found, parts.layout, name)
+        return found
+
+    def scores(meta: MetaParams, task: Task, ctx: Context) -> tuple[Tensor, Tensor]:
+        assert task.support is not None and task.query is not None
+        path = algorithm.path(meta, task.support, ctx, num_steps=num_steps)
+        if "algorithm.name" in own:
+            check_path(path, num_steps, name)
+        outputs = algorithm.predict(path[-1], task.query.x)
+        if "algorithm.name" in own:
+            check_outputs(outputs, spec.query_size, spec, name)
+        if "objective.name" in own:
+            loss, metrics = objective.loss(outputs, task.query), objective.metrics(outputs, task.query)
+            check_scores(loss, metrics, config.evaluation.metric or "loss", judge)
+        adapted = algorithm.adapt(meta, task.support, ctx, num_steps=num_steps)
+        return outputs, algorithm.predict(adapted, task.query.x)
+
+    if "algorithm.name" in own and not torch.equal(_flat(meta), _flat(algorithm.init(config.seed))):
+        raise ConfigError(
+            f"algorithm.name {name!r}: init({config.seed}) gives other values when called again; take "
+            "model.initial(seed), or draw from a torch.Generator that is seeded by its argument"
+        )
+    with torch.no_grad():
+        outputs, adapted = _guarded(
+            f"{who}: path, adapt, predict or loss", cure if lifted else "", lambda: lift(scores)(meta, tasks, context)
+        )
+    if not torch.allclose(outputs, adapted, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise ConfigError(
+            f"algorithm.name {name!r}: adapt(num_steps={num_steps}) predicts something else than the last of "
+            f"path(num_steps={num_steps}); a model is judged by path and served by adapt, so both must agree"
+        )
+    _guarded(f"{who}: meta_gradient", cure if lifted else "", lambda: lift(direction)(meta, tasks, context))
+
+
+def _guarded(who: str, cure: str, function: Callable[[], Any]) -> Any:
+    """Call; an error that is not ours becomes one that names the part."""
+    try:
+        return function()
+    except MetadistError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigError(f"{who} fails on the run's first tasks{cure}: {told(error)}") from error
+
+
+def _same(one: Task, other: Task) -> bool:
+    pairs = zip(tree_leaves(one), tree_leaves(other), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor))
+
+
+def _flat(meta: MetaParams) -> Tensor:
+    return torch.from_numpy(flatten(meta))
