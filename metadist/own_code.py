@@ -13,8 +13,9 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from importlib.machinery import ModuleSpec
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from metadist.errors import ConfigError, MetadistError
 
@@ -87,40 +88,48 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}{place}"
 
 
+class Source(NamedTuple):
+    """What is hashed and travels: a module's file or a package's folder, and its name from the search folder on."""
+
+    path: Path
+    name: str
+
+
 def is_importable(path: str) -> bool:
-    """Whether Python finds the top-level module of ``path``."""
-    return importlib.util.find_spec(_top(path)) is not None
+    """Whether Python finds the module or package of ``path``."""
+    return _located(path)[0] is not None
 
 
-def source_of(path: str, key: str) -> Path:
-    """The file, or the package folder, of the top-level module of ``path``; nothing is imported.
+def source_of(path: str, key: str) -> Source:
+    """The file, or the package folder, of the outermost module of ``path``; nothing of the user's is run.
+
+    Plain folders, which have no ``__init__.py``, are passed through: of ``folder.nets:build`` it is ``folder/nets.py``.
 
     Raises:
         ConfigError: there is none, or it has no source that could be hashed and travel.
     """
-    top = _top(path)
-    if top == "__main__":
+    if path.startswith("__main__:"):
         raise ConfigError(
             f"{key} {path!r} lies in the program that runs; put it into a module, which workers can import"
         )
-    spec = importlib.util.find_spec(top) if top else None
+    spec, folders = _located(path)
     if spec is None:
         imported(path, key)  # says what is wrong
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise ConfigError(
-            f"{key} {path!r}: {top!r} has no Python source: it must be a file or a package with __init__.py"
-        )
+        raise ConfigError(f"{key} {path!r} has no Python source: it must lie in a file or a package")
     origin = Path(spec.origin)
-    return origin.parent if origin.name == "__init__.py" else origin
+    found = origin.parent if origin.name == "__init__.py" else origin
+    return Source(found, "/".join([*folders, found.name]))
 
 
-def file_hashes(source: Path) -> dict[str, str]:
-    """SHA-256 of every Python file of a module or package, by its name from the top-level module on."""
-    files = sorted(source.rglob("*.py")) if source.is_dir() else [source]
-    return {file.relative_to(source.parent).as_posix(): _sha256(file.read_bytes()) for file in files}
+def file_hashes(source: Source) -> dict[str, str]:
+    """SHA-256 of every Python file of a module or package, by its name from the search folder on."""
+    files = sorted(source.path.rglob("*.py")) if source.path.is_dir() else [source.path]
+    within = {file: file.relative_to(source.path).as_posix() for file in files}
+    return {str(PurePosixPath(source.name, part)): _sha256(file.read_bytes()) for file, part in within.items()}
 
 
-def source_sha256(source: Path) -> str:
+def source_sha256(source: Source) -> str:
     """SHA-256 over names and bytes of the Python files."""
     return _sha256(repr(sorted(file_hashes(source).items())).encode())
 
@@ -130,8 +139,14 @@ def hashes_of(paths: Mapping[str, str]) -> dict[str, str]:
     return {name: digest for key, path in paths.items() for name, digest in file_hashes(source_of(path, key)).items()}
 
 
-def _top(path: str) -> str:
-    return path.partition(":")[0].split(".")[0]
+def _located(path: str) -> tuple[ModuleSpec | None, list[str]]:
+    """The outermost module of ``path`` that is no plain folder, and the folders above it."""
+    parts = path.partition(":")[0].split(".")
+    for depth in range(1, len(parts) + 1):
+        spec = importlib.util.find_spec(".".join(parts[:depth])) if all(parts[:depth]) else None
+        if spec is None or spec.origin is not None:
+            return spec, parts[: depth - 1]
+    return None, parts
 
 
 def _outside(file: str) -> bool:

@@ -26,11 +26,11 @@ def pack_code(paths: Mapping[str, str], folder: Path) -> dict[str, str]:
         if source.name in packed:
             continue
         out = folder / USER_CODE / source.name
-        out.parent.mkdir(exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, out, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if source.path.is_dir():
+            shutil.copytree(source.path, out, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"))
         else:
-            shutil.copy2(source, out)
+            shutil.copy2(source.path, out)
         packed[source.name] = source_sha256(source)
     return packed
 
@@ -47,8 +47,8 @@ def provide_code(paths: Mapping[str, str], folder: Path, packed: Mapping[str, st
         source = source_of(path, key)
         if source_sha256(source) != packed.get(source.name):
             raise DataError(
-                f"{key} {path!r}: Python imports {source}, which is not the source that this model was trained with "
-                f"({folder / USER_CODE}); put that one first, or load this model in a process of its own"
+                f"{key} {path!r}: Python imports {source.path}, which is not the source that this model was trained "
+                f"with ({folder / USER_CODE}); put that one first, or load this model in a process of its own"
             )
     if paths:
         _let_it_import_us()

@@ -42,6 +42,17 @@ def test_a_part_is_packed_and_provided(write: Write, tmp_path: Path) -> None:
         provide_code(parts, tmp_path / "bundle", packed)
 
 
+def test_a_file_in_a_plain_folder_is_packed_alone(write: Write, tmp_path: Path) -> None:
+    write("own_folder/other.py", "")
+    path = write("own_folder/deep/nets.py", "def build(spec): ...\n") + ":build"
+    packed = pack_code({"model.factory": path}, tmp_path / "bundle")
+    assert set(packed) == {"own_folder/deep/nets.py"}
+    assert list(file_hashes(source_of(path, "model.factory"))) == ["own_folder/deep/nets.py"]
+    (tmp_path / "own_folder/deep/nets.py").unlink()
+    provide_code({"model.factory": path}, tmp_path / "bundle", packed)
+    assert source_of(path, "model.factory").path == tmp_path / "bundle" / USER_CODE / "own_folder/deep/nets.py"
+
+
 def test_every_file_of_a_package_is_hashed(write: Write) -> None:
     write("own_hash/__init__.py", "")
     path = write("own_hash/nets.py", "x = 1\n") + ":x"
@@ -54,7 +65,7 @@ def test_every_file_of_a_package_is_hashed(write: Write) -> None:
 
 def test_site_packages_come_first(write: Write, tmp_path: Path) -> None:
     write("numpy.py", "def build(): ...\n")
-    assert not source_of("numpy:zeros", "model.factory").is_relative_to(tmp_path)
+    assert not source_of("numpy:zeros", "model.factory").path.is_relative_to(tmp_path)
 
 
 WRONG = {
@@ -84,11 +95,11 @@ def test_what_is_wrong_is_said_with_the_key(name: str, write: Write) -> None:
 
 
 def test_what_has_no_source_cannot_be_hashed(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "own_bare_folder").mkdir()
-    write("own_bare_folder/nets.py", "def build(): ...\n")
-    for path in ("sys:exit", "own_bare_folder.nets:build"):
-        with pytest.raises(ConfigError, match=r"has no Python source: .*__init__.py"):
-            source_of(path, "tasks.source")
+    with pytest.raises(ConfigError, match=r"has no Python source: it must lie in a file or a package"):
+        source_of("sys:exit", "tasks.source")
+    (tmp_path / "own_empty_folder").mkdir()
+    with pytest.raises(ConfigError, match=r"has no '?build"):
+        source_of("own_empty_folder:build", "tasks.source")
     with pytest.raises(ConfigError, match="lies in the program that runs"):
         source_of("__main__:build", "tasks.source")
 
