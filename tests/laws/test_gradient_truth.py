@@ -1,5 +1,5 @@
 """Law 4, gradient truth in float64, by whole-vector relative error: an independent autograd loop on every net,
-central differences on smooth nets, the closed form on linear regression. And law 10: no leaf is dead by accident.
+central differences on smooth nets. And law 10: no leaf is dead by accident. Closed forms: `test_closed_forms`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from metadist.parameters import MetaParams, named_leaves
 from metadist.presets import EMBEDDING, family_of
 from metadist.shard import batched
-from metadist.tasks import Batch, Task, TaskSpec
+from metadist.tasks import Task
 from tests.support import loops, oracle
 from tests.support.cases import CASES, OPTIMIZERS, PROBLEMS, ROWS, Built, Case, Problem, build, label, marked
 from tests.support.draws import PROGRESS, context, draw_params, draw_tasks, one, relative, vector
@@ -165,40 +165,3 @@ def central_differences(function: Any, at: dict[str, Tensor], width: float = 1e-
             slope[place] = (ends[0] - ends[1]) / (2 * width)
         slopes[name] = slope.reshape(leaf.shape)
     return slopes
-
-
-LINEAR = Problem(
-    name="linear",
-    model={"name": "mlp", "options": {"hidden": []}},
-    spec=TaskSpec(kind="regression", input_shape=(3,), outputs=1, shots=6, queries=4),
-    smooth=True,
-)
-
-
-@pytest.mark.parametrize("name", ["maml", "maml-0", "maml-3", "fomaml", "reptile"])
-def test_closed_form_of_linear_regression(name: str) -> None:
-    """On ``|Xw - y|^2 / n`` an inner step is ``w - lr H w + lr b`` with a constant Hessian H = 2 X'X / n."""
-    case = next(case for case in CASES if case.name == name)
-    built = build(case, LINEAR, "transductive")
-    params, task = draw_params(built), one(draw_tasks(LINEAR, 1), 0)
-    found, _ = built.algorithm.meta_gradient(params, task, context())
-    (x, y), (u, v) = ((with_one(batch), batch.y) for batch in (task.support, task.query) if batch is not None)
-    start = torch.cat([params.model["head.weight"].T, params.model["head.bias"][None]])
-    hessian = 2 * x.T @ x / len(x)
-    contraction = torch.eye(len(start), dtype=torch.float64) - case.lr * hessian
-    end = start
-    for _ in range(case.steps):
-        end = contraction @ end + case.lr * 2 * x.T @ y / len(x)
-    at_end = 2 * u.T @ (u @ end - v) / len(u)
-    expected = {
-        "maml": torch.linalg.matrix_power(contraction, case.steps) @ at_end,
-        "fomaml": at_end,
-        "reptile": (start - end) / case.lr,
-    }[case.section["name"]]
-    mine = torch.cat([found.model["head.weight"].T, found.model["head.bias"][None]])
-    assert relative(mine, expected) <= 1e-10
-
-
-def with_one(batch: Batch) -> Tensor:
-    assert isinstance(batch.x, Tensor)
-    return torch.cat([batch.x, torch.ones(len(batch.x), 1, dtype=torch.float64)], dim=1)
