@@ -14,7 +14,7 @@ from metadist.worker import Assembly
 def canary_of(parts: Assembly, *, expected: str | None) -> Canary:
     """The first shard of the run at its initial parameters; ``expected``: what it gave before."""
     initial = flatten(parts.algorithm.init(parts.config.seed))
-    return Canary(version=0, shared=initial, item=plan_training(parts.config.outer, 0)[0], expected=expected)
+    return Canary(version=0, shared=initial, item=plan_training(parts.config, 0)[0], expected=expected)
 
 
 def sung(run_dir: Path) -> str | None:

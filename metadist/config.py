@@ -29,6 +29,14 @@ class Transform(Section):
     name: Literal["pixels"]
 
 
+class Shape(Section):
+    """One shape of training tasks; what is null is as in ``tasks`` itself."""
+
+    ways: PositiveInt | None = None
+    shots: PositiveInt | None = None
+    queries: PositiveInt | None = None
+
+
 class TasksConfig(Section):
     """Which tasks are trained on. ``kind: classes`` draws N-way episodes, ``kind: parameters`` one row a task."""
 
@@ -42,6 +50,7 @@ class TasksConfig(Section):
     ways: PositiveInt = 5
     shots: PositiveInt = Field(1, description="support examples, a class where there are classes")
     queries: PositiveInt = Field(15, description="query examples, a class where there are classes")
+    shapes: tuple[Shape, ...] = Field((), description="of training tasks, equally many of each in every step")
     rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
     order: Literal["random", "time"] = Field("random", description="kind groups: how support and query are cut")
     value: str | None = Field(None, description="column of the inputs; the only one where null")
@@ -51,14 +60,14 @@ class TasksConfig(Section):
     @model_validator(mode="after")
     def _complete(self) -> TasksConfig:
         if is_own(self.source):
-            read = ("source", "options", "shots", "queries")
+            read = ("source", "options", "shots", "queries", "shapes")
             for key, field in type(self).model_fields.items():
                 if key not in read and getattr(self, key) != field.get_default():
                     raise ValueError(
                         f"tasks.{key} is not read by a source of your own, which is given {', '.join(read[1:])}; "
                         f"write tasks.options: {{{key}: ...}} where {self.source} takes it"
                     )
-            return self
+            return self._with_ways()
         check_shipped("tasks.source", self.source, ("parquet", "synthetic"), self.options)
         if self.source == "parquet" and self.path is None:
             raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
@@ -68,7 +77,19 @@ class TasksConfig(Section):
             raise ValueError("parameter rows need tasks.source: synthetic, which turns a row into examples")
         if self.kind == "groups" and self.target is None:
             raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
+        return self._with_ways()
+
+    def _with_ways(self) -> TasksConfig:
+        if (self.kind != "classes" or is_own(self.source)) and any(shape.ways for shape in self.shapes):
+            raise ValueError(
+                f"tasks.shapes names ways, which tasks of source {self.source}, kind {self.kind}, do not read"
+            )
         return self
+
+    def shaped(self) -> tuple[TasksConfig, ...]:
+        """One section for each shape of training tasks; itself where there is one only."""
+        named = [shape.model_dump(exclude_none=True) for shape in self.shapes]
+        return tuple(self.model_copy(update={**shape, "shapes": ()}) for shape in named) or (self,)
 
 
 class ModelConfig(Section):
@@ -214,13 +235,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        batch, shard = self.outer.meta_batch_size, self.outer.shard_size
-        if shard is not None and batch % shard:
-            fits = [size for size in range(1, batch + 1) if batch % size == 0]
-            raise ValueError(
-                f"outer.meta_batch_size {batch} is not a multiple of outer.shard_size {shard}; "
-                f"a shard_size that fits: {', '.join(map(str, fits))}"
-            )
+        check_sizes(self.outer.meta_batch_size, self.outer.shard_size, len(self.tasks.shaped()))
         if not is_own(self.tasks.source):  # a source of one's own says itself what its tasks are
             check_kind(self.objective.name, self.algorithm.name, self.tasks.kind)
         known, metric = metrics_of(self), self.evaluation.metric
@@ -233,6 +248,23 @@ class RunConfig(Section):
         if decides in ("accuracy", "loss", "mse") and maximise not in (None, larger_is_better(decides)):
             raise ValueError(f"evaluation.maximise {maximise} contradicts evaluation.metric {decides}")
         return self
+
+
+def check_sizes(batch: int, shard: int | None, num_shapes: int) -> None:
+    """Refuse a meta-batch that cannot be cut into shards of one size and one shape each.
+
+    Raises:
+        ValueError: names the sizes that fit.
+    """
+    if batch % num_shapes:
+        raise ValueError(f"outer.meta_batch_size {batch} is not a multiple of the {num_shapes} tasks.shapes")
+    if shard is not None and (batch // num_shapes) % shard:
+        fits = [size for size in range(1, batch + 1) if (batch // num_shapes) % size == 0]
+        of_each = f" ({batch // num_shapes} tasks of each of {num_shapes} shapes)" if num_shapes > 1 else ""
+        raise ValueError(
+            f"outer.meta_batch_size {batch}{of_each} is not a multiple of outer.shard_size {shard}; "
+            f"a shard_size that fits: {', '.join(map(str, fits))}"
+        )
 
 
 def import_paths(config: RunConfig, *, served: bool = False) -> dict[str, str]:

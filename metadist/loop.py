@@ -54,7 +54,13 @@ class Tasks:
         return self.source.spec
 
     def batch(self, step: int, size: int) -> Task:
-        """The ``size`` tasks of ``step``; every leaf has a leading axis of that length."""
+        """The ``size`` tasks of ``step``; every leaf has a leading axis of that length.
+
+        Raises:
+            ValueError: the configuration has tasks of several shapes, which are no one tensor.
+        """
+        if self.config is not None and self.config.tasks.shapes:
+            raise ValueError("tasks of several shapes (tasks.shapes) are no one batch: open the tasks of each alone")
         return self.source.batch(self.split, step, 0, size)
 
     def context(self, step: int, size: int) -> Context:

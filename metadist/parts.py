@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from metadist.algorithms import MetaAlgorithm, build_algorithm
 from metadist.config import AlgorithmConfig, RunConfig
 from metadist.errors import ConfigError
-from metadist.models import Model, build_model
+from metadist.models import Model, build_model, narrowed
 from metadist.objectives import Objective, build_objective
 from metadist.own_code import search_in
 from metadist.presets import EMBEDDING, check_kind
@@ -23,9 +25,21 @@ def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, Me
         check_kind(config.objective.name, config.algorithm.name, spec.kind)
     except ValueError as error:
         raise ConfigError(f"{error} (tasks.source {config.tasks.source})") from None
-    model = build_model(config.model, spec, config.seed, embedding=takes_features(config.algorithm))
+    model = build_model(config.model, widest(config, spec), config.seed, embedding=takes_features(config.algorithm))
     objective = build_objective(config.objective)
-    return model, objective, build_algorithm(config.algorithm, model, objective, spec)
+    return model, objective, algorithm_for(config, model, objective, spec)
+
+
+def algorithm_for(config: RunConfig, model: Model, objective: Objective, spec: TaskSpec) -> MetaAlgorithm:
+    """The algorithm for tasks of ``spec``, whose ways may be fewer than the model's outputs."""
+    narrow = not takes_features(config.algorithm) and spec.outputs < widest(config, spec).outputs
+    return build_algorithm(config.algorithm, narrowed(model, spec.outputs) if narrow else model, objective, spec)
+
+
+def widest(config: RunConfig, spec: TaskSpec) -> TaskSpec:
+    """The tasks with most ways among those of ``spec`` and the configured shapes: what the model is built for."""
+    ways = [tasks.ways for tasks in config.tasks.shaped()] if config.tasks.shapes and spec.kind == "classes" else []
+    return replace(spec, outputs=max(spec.outputs, *ways)) if ways else spec
 
 
 def takes_features(config: AlgorithmConfig) -> bool:

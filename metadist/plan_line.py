@@ -11,9 +11,10 @@ def plan_line(config: RunConfig, parts: Assembly, num_workers: int) -> str:
     batch, size = config.outer.meta_batch_size, config.outer.shard_size or 1
     shards = batch // size
     learned, frozen = parts.layout.size, sum(leaf.numel() for leaf in parts.model.frozen.values())
+    shapes = f" of {len(config.tasks.shapes)} shapes" if config.tasks.shapes else ""
     model = config.model.name or config.model.factory
     line = (
-        f"{batch} tasks = {shards} shards of {size} | {num_workers} workers ({config.cluster.backend}) | "
+        f"{batch} tasks{shapes} = {shards} shards of {size} | {num_workers} workers ({config.cluster.backend}) | "
         f"{config.engine.device} | {4 * learned / 1e6:.2g} MB a shard | "
         f"{model} {_count(learned)} meta-learned, {_count(frozen)} frozen"
     )

@@ -67,6 +67,6 @@ def replay_shard(
 
 def _plan(config: RunConfig, split: str, step: int) -> tuple[Shard, ...]:
     if split == "train":
-        return plan_training(config.outer, step)
+        return plan_training(config, step)
     num_tasks = config.evaluation.tasks_of(split)
     return plan_evaluation(split, step, num_tasks=num_tasks, shard_size=config.outer.shard_size or 1)

@@ -10,7 +10,7 @@ from metadist.presets import OUTER, larger_is_better, resolved_switches
 def resolve(config: RunConfig) -> RunConfig:
     """Fill every setting that follows from others. Pure and idempotent."""
     batch = config.outer.meta_batch_size
-    shard = config.outer.shard_size or default_shard_size(batch)
+    shard = config.outer.shard_size or default_shard_size(batch // len(config.tasks.shaped()))
     engine = config.engine.model_copy(
         update={
             "chunk_size": config.engine.chunk_size or shard,

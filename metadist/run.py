@@ -31,13 +31,12 @@ from metadist.plan_line import plan_line
 from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
-from metadist.sources import build_source
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.trial import check_own
 from metadist.version import __version__
-from metadist.worker import Assembly, assemble, check_model, factory_of, leaf_lists
+from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists
 
 __all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "load_run", "train"]
 
@@ -190,10 +189,10 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
         raise ConfigError(
             "engine.compile is on, and this machine has no C++ compiler; install g++ or set engine.compile=off"
         )
-    source = build_source(config, location)
-    parts = assemble(config, source)
-    source.check("train", fixed=False)
-    source.check("validation", fixed=True)
+    parts = assemble_at(config, location)
+    for source, _ in parts.training:
+        source.check("train", fixed=False)
+    parts.source.check("validation", fixed=True)
     check_model(parts)
     check_own(parts)
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know

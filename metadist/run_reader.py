@@ -19,9 +19,8 @@ from metadist.failures import translated
 from metadist.groups import open_group, place_of
 from metadist.ownership import owned
 from metadist.parameters import MetaParams
-from metadist.sources import build_source
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
-from metadist.worker import Assembly, assemble, factory_of
+from metadist.worker import Assembly, assemble_at, factory_of
 
 MIRROR_S = 30.0
 
@@ -61,7 +60,7 @@ class Run:
     def parts(self) -> Assembly:
         """Source, model and algorithm, built anew from the configuration."""
         location = run_folder.read_fingerprint(self.run_dir)["location"]
-        return assemble(self.config, build_source(self.config, location))
+        return assemble_at(self.config, location)
 
     def evaluate(self, **options: Any) -> Report:
         """See `evaluate_run`."""
@@ -102,7 +101,7 @@ def opened(run: Run, overrides: Mapping[str, Any] | None = None) -> Iterator[tup
     config = run_folder.read_config(run.run_dir, overrides)
     stored = run_folder.read_fingerprint(run.run_dir)
     numerics.pin(config.engine.threads)
-    parts = assemble(config, build_source(config, stored["location"]))
+    parts = assemble_at(config, stored["location"])
     with translated(run.run_dir), place_of(config) as place:
         factory = factory_of(parts, stored["location"], place.device, run.run_dir)
         with open_group(config, place, factory, lambda event: None) as group:

@@ -5,7 +5,7 @@ Legend: T tasks in a chunk, P meta-learned values, K inner steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -87,9 +87,18 @@ def make_engine(algorithm: MetaAlgorithm, objective: Objective, config: RunConfi
 
 
 def make_shard_function(
-    source: TaskSource, engine: Engine, layout: Layout, config: RunConfig, device: str
+    judge: tuple[TaskSource, Engine],
+    training: Sequence[tuple[TaskSource, Engine]],
+    layout: Layout,
+    config: RunConfig,
+    device: str,
 ) -> Callable[[int, NDArray[np.float32], Shard], Partial | TaskScores]:
-    """The function that a worker runs: (version, flat parameters (P,), shard) -> sums, or scores per task."""
+    """The function that a worker runs: (version, flat parameters (P,), shard) -> sums, or scores per task.
+
+    Args:
+        judge: Fixed tasks, and what judges them.
+        training: The same for each shape of training tasks.
+    """
 
     def run(version: int, flat: NDArray[np.float32], shard: Shard) -> Partial | TaskScores:
         meta = unflatten(flat, layout, device)
@@ -98,6 +107,7 @@ def make_shard_function(
         return _train(meta, shard)
 
     def _train(meta: MetaParams, shard: Shard) -> Partial:
+        source, engine = training[shard.shape]
         drop = config.outer.on_nonfinite == "drop"
         sums = Sums(layout, device, step=shard.step, shard=shard.index, drop=drop)
         for start, stop in _chunks(shard, config):
@@ -110,6 +120,7 @@ def make_shard_function(
         return sums.partial()
 
     def _evaluate(meta: MetaParams, shard: Shard) -> TaskScores:
+        source, engine = judge
         parts = []
         with torch.no_grad():
             for start, stop in _chunks(shard, config):

@@ -6,12 +6,12 @@ Legend: S support examples, Q query examples, T tasks in a shard (the leading ax
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 from torch import Tensor
 
-from metadist.config import OuterConfig
+from metadist.config import RunConfig
 
 
 class Batch(NamedTuple):
@@ -77,6 +77,7 @@ class Shard:
         kind: ``"train"``, or ``"evaluate"`` for fixed tasks of ``split``.
         step: Outer step (the sampler's whole state); for evaluation the step whose parameters are judged.
         index: Position in the step, 0..n-1.
+        shape: Which of the configured shapes its tasks have; 0 where there is one.
     """
 
     kind: Literal["train", "evaluate"]
@@ -85,6 +86,7 @@ class Shard:
     index: int
     start: int
     stop: int
+    shape: int = 0
 
     def describe(self) -> str:
         """Names the tasks, for messages."""
@@ -139,18 +141,24 @@ class TaskSource(Protocol):
         ...
 
 
-def plan_step(step: int, *, meta_batch_size: int, shard_size: int) -> tuple[Shard, ...]:
-    """The shards of a training step. Pure; knows nothing of workers.
+def plan_step(step: int, *, meta_batch_size: int, shard_size: int, num_shapes: int = 1) -> tuple[Shard, ...]:
+    """The shards of a training step. Pure; knows nothing of workers. Each shape has a block of equally many tasks.
 
     >>> [shard.keys() for shard in plan_step(7, meta_batch_size=4, shard_size=2)]
     [('train/7/0', 'train/7/1'), ('train/7/2', 'train/7/3')]
+    >>> [shard.shape for shard in plan_step(7, meta_batch_size=4, shard_size=1, num_shapes=2)]
+    [0, 0, 1, 1]
     """
-    return _cut("train", "train", step, meta_batch_size, shard_size)
+    shards = _cut("train", "train", step, meta_batch_size, shard_size)
+    return tuple(replace(shard, shape=shard.start * num_shapes // meta_batch_size) for shard in shards)
 
 
-def plan_training(settings: OuterConfig, step: int) -> tuple[Shard, ...]:
+def plan_training(config: RunConfig, step: int) -> tuple[Shard, ...]:
     """The shards of a training step of this configuration."""
-    return plan_step(step, meta_batch_size=settings.meta_batch_size, shard_size=settings.shard_size or 1)
+    outer, num_shapes = config.outer, len(config.tasks.shaped())
+    return plan_step(
+        step, meta_batch_size=outer.meta_batch_size, shard_size=outer.shard_size or 1, num_shapes=num_shapes
+    )
 
 
 def plan_evaluation(split: str, step: int, *, num_tasks: int, shard_size: int) -> tuple[Shard, ...]:

@@ -130,7 +130,7 @@ class Trainer:
         """One outer step; nothing has changed when it raises."""
         settings = self.parts.config.outer
         begun = time.perf_counter()
-        plan = plan_training(settings, step)
+        plan = plan_training(self.parts.config, step)
         folded = self.group.reduce(step, self.outer.params, plan)
         keys = sum((shard.keys() for shard in plan), ())
         dropped = dropped_keys(folded.metrics)

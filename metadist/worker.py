@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,22 @@ from metadist.models import Model
 from metadist.models.probe import probe
 from metadist.objectives import Objective
 from metadist.parameters import Layout, layout_of, tree_digest
-from metadist.parts import build_parts, takes_features
+from metadist.parts import algorithm_for, build_parts, takes_features, widest
 from metadist.presets import OWN
 from metadist.returned import check_initial
 from metadist.settings import CODE, code_of
 from metadist.shard import make_engine, make_shard_function
-from metadist.sources import build_source
+from metadist.sources import build_shapes, build_source
 from metadist.tasks import TaskSource
 
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """The parts of a run in one process, all built from the configuration."""
+    """The parts of a run in one process, all built from the configuration.
+
+    Attributes:
+        training: Source and algorithm of each shape of training tasks; those above where there is one shape only.
+    """
 
     config: RunConfig
     source: TaskSource
@@ -36,10 +40,11 @@ class Assembly:
     objective: Objective
     algorithm: MetaAlgorithm
     layout: Layout
+    training: tuple[tuple[TaskSource, MetaAlgorithm], ...]
 
 
-def assemble(config: RunConfig, source: TaskSource) -> Assembly:
-    """Build model, objective and algorithm for the tasks of ``source``.
+def assemble(config: RunConfig, source: TaskSource, training: Sequence[TaskSource] = ()) -> Assembly:
+    """Build model, objective and algorithm for the tasks of ``source``, and algorithms for the shapes of training.
 
     Raises:
         ModelError, ConfigError: the parts do not fit together.
@@ -48,13 +53,23 @@ def assemble(config: RunConfig, source: TaskSource) -> Assembly:
     initial = algorithm.init(config.seed)
     if config.algorithm.family == OWN:
         check_initial(initial, config.algorithm.name)
-    return Assembly(config, source, model, objective, algorithm, layout_of(initial))
+    shapes = tuple(
+        (part, algorithm if part.spec == source.spec else algorithm_for(config, model, objective, part.spec))
+        for part in training or (source,)
+    )
+    return Assembly(config, source, model, objective, algorithm, layout_of(initial), shapes)
+
+
+def assemble_at(config: RunConfig, location: str | None) -> Assembly:
+    """`assemble` for the configured tasks, which lie at ``location``."""
+    source = build_source(config, location)
+    return assemble(config, source, build_shapes(config, source, location))
 
 
 def check_model(parts: Assembly) -> None:
     """Run the start-up probe where the algorithm differentiates twice through the model."""
     config = parts.config
-    width = None if takes_features(config.algorithm) else parts.source.spec.outputs
+    width = None if takes_features(config.algorithm) else widest(config, parts.source.spec).outputs
     settings = config.algorithm
     twice = settings.family == "imaml" or (settings.family in ("maml", "protomaml") and not settings.first_order)
     probe(
@@ -109,15 +124,16 @@ class ShardFactory:
         # Meta-learned values come with every step; only the frozen ones are read from disk.
         settings = self.config.model.model_copy(update={"weights": self.frozen_file})
         config = self.config.model_copy(update={"model": settings})
-        parts = assemble(config, build_source(config, self.location))
+        parts = assemble_at(config, self.location)
         found = tree_digest(parts.model.frozen)
         if found != self.frozen_sha256:
             raise DataError(
                 f"frozen leaves of {self.frozen_file or config.model.factory} have digest {found[:12]}, the driver's "
                 f"are {self.frozen_sha256[:12]}; every worker must see the driver's file"
             )
-        engine = make_engine(parts.algorithm, parts.objective, config)
-        return make_shard_function(parts.source, engine, parts.layout, config, self.device)
+        judge = (parts.source, make_engine(parts.algorithm, parts.objective, config))
+        training = [(source, make_engine(algorithm, parts.objective, config)) for source, algorithm in parts.training]
+        return make_shard_function(judge, training, parts.layout, config, self.device)
 
 
 def publish_frozen(parts: Assembly, run_dir: Path) -> str | None:

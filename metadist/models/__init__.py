@@ -10,12 +10,12 @@ from torch import nn
 from metadist.config import ModelConfig
 from metadist.errors import ModelError
 from metadist.models import conv4, gru, mlp, resnet12, transformer
-from metadist.models.functional import Model, functional_model
+from metadist.models.functional import Model, functional_model, narrowed
 from metadist.models.weights import load_weights
 from metadist.own_code import imported
 from metadist.tasks import TaskSpec
 
-__all__ = ["SHIPPED", "Model", "build_model", "functional_model"]
+__all__ = ["SHIPPED", "Model", "build_model", "functional_model", "narrowed"]
 
 SHIPPED: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp.build,

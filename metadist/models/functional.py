@@ -139,6 +139,18 @@ def functional_model(
     )
 
 
+def narrowed(model: Model, outputs: int) -> Model:
+    """The same leaves, the first ``outputs`` columns of the answer: tasks with fewer ways share the head."""
+
+    def forward(
+        params: Params, x: Inputs, statistics: Params | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Params]:
+        found, seen = model.forward(params, x, statistics, noise)
+        return found[..., :outputs], seen
+
+    return model._replace(forward=forward)
+
+
 def _placeholders(module: nn.Module) -> Params:
     return {f"{name}.{part}": getattr(layer, part) for name, layer in norms(module).items() for part in ("mean", "var")}
 

@@ -10,9 +10,18 @@ from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource
 
-__all__ = ["ParquetSource", "SinusoidSource", "build_source"]
+__all__ = ["ParquetSource", "SinusoidSource", "build_shapes", "build_source"]
 
 NEEDED = ("spec", "fixed_spec", "fingerprint", "check", "batch", "fixed", "task_set")
+
+
+def build_shapes(config: RunConfig, source: TaskSource, location: str | None) -> tuple[TaskSource, ...]:
+    """A source for each shape of training tasks; ``source`` itself where there is one only."""
+    if not config.tasks.shapes:
+        return (source,)
+    if isinstance(source, ParquetSource):
+        return tuple(source.shaped(tasks) for tasks in config.tasks.shaped())
+    return tuple(build_source(config.model_copy(update={"tasks": tasks}), location) for tasks in config.tasks.shaped())
 
 
 def build_source(config: RunConfig, location: str | None) -> TaskSource:

@@ -59,6 +59,19 @@ class ParquetSource:
         self.fixed_sizes = (shots, queries)
         self._splits: dict[str, SplitData] = {}
 
+    def shaped(self, config: TasksConfig) -> ParquetSource:
+        """Tasks of another shape from the same data, which is kept once for both."""
+        other = ParquetSource(
+            config,
+            self.location,
+            run_seed=self.run_seed,
+            evaluation_seed=self.evaluation_seed,
+            shots=self.fixed_sizes[0],
+            queries=self.fixed_sizes[1],
+        )
+        other.store, other._splits = self.store, self._splits
+        return other
+
     @cached_property
     def store(self) -> Store:
         return Store.open(self.location)

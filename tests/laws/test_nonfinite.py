@@ -97,7 +97,8 @@ def test_a_shard_without_a_task_is_the_sum_of_the_others(axis: str, chunk: int) 
     source = build_source(fragile, None)
     parts, broken = assemble(sound, source), assemble(fragile, source)
     layout, flat = parts.layout, flatten(parts.algorithm.init(0))
-    run = make_shard_function(source, make_engine(broken.algorithm, broken.objective, fragile), layout, fragile, "cpu")
+    judge = (source, make_engine(broken.algorithm, broken.objective, fragile))
+    run = make_shard_function(judge, [judge], layout, fragile, "cpu")
     engine = make_engine(parts.algorithm, parts.objective, sound)
     steps_hit = 0
     for step in range(12):

@@ -40,6 +40,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
         "algorithm": {"name": "maml", "inner_steps": 3, "inner_lr": 0.01, "inner_batch_size": 2},
         "algorithm.inner_optimizer": {"name": "adam"},
     },
+    "shapes": {"tasks.shapes": [{"ways": 3, "shots": 2}, {"queries": 2}, {"ways": 7}]},
     "maml-0": {"algorithm.inner_steps": 0, "outer.reduction": "sum", "engine.chunk_size": 1},
 }
 
