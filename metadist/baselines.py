@@ -1,4 +1,4 @@
-"""What the same tasks give without meta-learning: evidence, not hope.
+"""What the support set alone gives, without any network. `metadist.evidence` has the baselines with one.
 
 Each baseline sees exactly the fixed tasks of a report and is compared with it in pairs.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metadist.errors import UsageError
@@ -23,17 +24,15 @@ CHUNK = 50
 
 
 def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Scores of the baselines that fit the run's tasks, by name, with mean, interval and the paired difference."""
+    """Scores of the baselines that fit the run's tasks, by name, with mean, interval and the paired difference.
+
+    Raises:
+        UsageError: the report has no metric that they are compared by.
+    """
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
-    classes = source.spec.kind == "classes"
-    metric = "accuracy" if classes else "mse"
-    if metric not in report.scores.query:
-        raise UsageError(
-            f"baselines are compared by {metric}, which objective {config.objective.name} does not measure; "
-            f"it measures {', '.join(report.scores.query)}"
-        )
-    methods = CLASSIFIERS if classes else REGRESSORS
+    metric = metric_of(report)
+    methods = CLASSIFIERS if metric == "accuracy" else REGRESSORS
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for start in range(0, report.num_tasks, CHUNK):
         task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
@@ -44,7 +43,22 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
                 found = method(support[0][index], support[1][index], query[0][index])
                 scores[name].append(_score(metric, found, query[1][index]))
     ours = report.scores.query[metric][:, -1].astype(np.float64)
-    return {name: _figures(metric, np.array(values), ours) for name, values in scores.items()}
+    return {name: figures_of(metric, np.array(values), ours) for name, values in scores.items()}
+
+
+def metric_of(report: Report) -> str:
+    """The metric that baselines of the report's tasks are compared by.
+
+    Raises:
+        UsageError: the report does not have it.
+    """
+    metric = "accuracy" if "ways" in report.facts else "mse"
+    if metric not in report.scores.query:
+        raise UsageError(
+            f"baselines are compared by {metric}, which the run's objective does not measure; "
+            f"it measures {', '.join(report.scores.query)}"
+        )
+    return metric
 
 
 def nearest_neighbour(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
@@ -60,6 +74,26 @@ def class_means(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.flo
     return np.asarray(labels[distances.argmin(1)])
 
 
+def logistic_regression(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
+    """Multinomial logistic regression on the support set (penalty 1/2 on each squared weight, free intercept)."""
+    labels, numbers = np.unique(y, return_inverse=True)
+    features, wanted = torch.tensor(x, dtype=torch.float64), torch.tensor(numbers)
+    weight = torch.zeros(len(labels), x.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(len(labels), dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        solver.zero_grad()
+        logits = features @ weight.T + bias
+        value = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum") + weight.square().sum() / 2
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    logits = torch.tensor(queries, dtype=torch.float64) @ weight.detach().T + bias.detach()
+    return np.asarray(labels[logits.argmax(1).numpy()])
+
+
 def support_mean(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32]) -> NDArray[Any]:
     """Mean support target, whatever the query."""
     return np.broadcast_to(y.mean(0), (len(queries), *y.shape[1:]))
@@ -73,7 +107,11 @@ def ridge(x: NDArray[np.float32], y: NDArray[Any], queries: NDArray[np.float32])
     return np.asarray((queries - centre) @ weights + level)
 
 
-CLASSIFIERS: dict[str, Predict] = {"1-nearest neighbour": nearest_neighbour, "class means": class_means}
+CLASSIFIERS: dict[str, Predict] = {
+    "1-nearest neighbour": nearest_neighbour,
+    "class means": class_means,
+    "logistic regression": logistic_regression,
+}
 REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regression": ridge}
 
 
@@ -91,7 +129,8 @@ def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
     return float((found == truth).mean()) if metric == "accuracy" else float(((found - truth) ** 2).mean())
 
 
-def _figures(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:
+def figures_of(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:
+    """Mean and interval of a baseline's ``values`` (N,), and of the paired difference of ``ours`` (N,) to them."""
     mean, half = mean_ci95(values)
     difference, spread = mean_ci95(ours - values)
     return {

@@ -9,6 +9,7 @@ import typer
 from metadist.commands import tasks
 from metadist.commands.adapt import adapt
 from metadist.commands.chaos import chaos
+from metadist.commands.compare import compare
 from metadist.commands.describe import describe
 from metadist.commands.evaluate import evaluate
 from metadist.commands.recipes import config_app, recipes
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, evaluate, register, adapt, describe, replay, sync, chaos, recipes):
+for command in (train, evaluate, compare, register, adapt, describe, replay, sync, chaos, recipes):
     app.command()(command)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(config_app, name="config")

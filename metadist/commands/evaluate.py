@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Judge a run on fixed tasks that it has never seen."""
     with guarded():
-        from metadist.baselines import run_baselines
+        from metadist.evidence import run_evidence
         from metadist.run import evaluate_run
         from metadist.settings import parse_overrides
 
@@ -33,7 +33,7 @@ def evaluate(
         )
         result = report.to_json()
         if baselines:
-            result["baselines"] = run_baselines(run_dir, report, overrides)
+            result["baselines"] = run_evidence(run_dir, report, overrides, say)
         emit(result, as_json=json, lines=lambda: _lines(result))
 
 

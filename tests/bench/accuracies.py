@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
 MODES = ("inductive", "transductive")
-META_BATCH = 16
+META_BATCH = 4  # many small steps go further than few large ones on so few tasks
 QUERIES = 3
 TEST_TASKS = 600
 
@@ -75,14 +75,14 @@ def run_cell(name: str, mode: str, store: str, shots: int, tasks: int) -> Cell:
         "outer": {
             "lr": 0.003,
             "meta_batch_size": META_BATCH,
-            "shard_size": 4,
+            "shard_size": META_BATCH,
             "num_steps": tasks // META_BATCH,
             "schedule": {"name": "cosine"},
         },
         "engine": {"compile": "off"},
         "cluster": {"backend": "local"},
-        "evaluation": {"every_steps": tasks, "num_tasks": TEST_TASKS, "validation_tasks": 100},
-        "checkpoint": {"every_steps": 100},
+        "evaluation": {"every_steps": tasks, "num_tasks": TEST_TASKS, "validation_tasks": 20},
+        "checkpoint": {"every_steps": 1000},
     }
     with TemporaryDirectory() as folder:
         run: metadist.Run = train_quickly(recipe, {}, Path(folder) / "run")
