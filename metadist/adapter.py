@@ -19,7 +19,7 @@ from torch import Tensor
 
 from metadist import numerics
 from metadist.algorithms import Adapted
-from metadist.bundle import FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
 from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
 from metadist.parameters import MetaParams, aligned, params_sha256
@@ -111,7 +111,13 @@ class Adapter:
         config = bundle.config
         provide_code(import_paths(config, served=True), bundle.folder, bundle.facts.get("user_code", {}))
         frozen = bundle.folder / FROZEN
-        settings = config.model.model_copy(update={"weights": str(frozen) if frozen.exists() else None})
+        shape = {"path": str(bundle.folder / ENCODER)} if (bundle.folder / ENCODER).exists() else {}
+        settings = config.model.model_copy(
+            update={
+                "weights": str(frozen) if frozen.exists() else None,
+                "options": {**config.model.options, **shape},
+            }
+        )
         with self.computing():
             _, self.objective, self.algorithm = build_parts(config.model_copy(update={"model": settings}), bundle.spec)
         self.meta = _read_weights(bundle)

@@ -5,6 +5,7 @@ bundle.json            configuration, task, raw columns, fingerprints, figures, 
 weights.safetensors    meta-learned leaves       frozen.safetensors   frozen leaves, where there are any
 report.json, tasks.npz evaluation on the fixed test tasks, computed by the served function itself
 selftest.npz           some of these tasks, raw, with the answers that must come back
+encoder/               shape of a pretrained encoder, whose weights are in the files above
 user_code/             source of the user's own model, algorithm and objective
 ```
 """
@@ -32,6 +33,7 @@ FORMAT_VERSION = 1
 FACTS = "bundle.json"
 WEIGHTS = "weights.safetensors"
 FROZEN = "frozen.safetensors"
+ENCODER = "encoder"
 SELF_TEST = "selftest.npz"
 
 

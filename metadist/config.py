@@ -95,7 +95,7 @@ class TasksConfig(Section):
 class ModelConfig(Section):
     """The network: a shipped one by ``name``, or ``factory: "my_package.models:build"`` with ``options``."""
 
-    name: Literal["mlp", "conv4", "resnet12", "gru", "transformer"] | None = None
+    name: Literal["mlp", "conv4", "resnet12", "gru", "transformer", "encoder"] | None = None
     factory: str | None = None
     options: dict[str, Any] = Field({}, description="arguments of the model's function")
     weights: str | None = Field(None, description="initial weights: a safetensors file or a run folder")

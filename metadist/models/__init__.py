@@ -9,7 +9,7 @@ from torch import nn
 
 from metadist.config import ModelConfig
 from metadist.errors import ModelError
-from metadist.models import conv4, gru, mlp, resnet12, transformer
+from metadist.models import conv4, encoder, gru, mlp, resnet12, transformer
 from metadist.models.functional import Model, functional_model, narrowed
 from metadist.models.weights import load_weights
 from metadist.own_code import imported
@@ -23,6 +23,7 @@ SHIPPED: dict[str, Callable[..., nn.Module]] = {
     "resnet12": resnet12.build,
     "gru": gru.build,
     "transformer": transformer.build,
+    "encoder": encoder.build,
 }
 
 

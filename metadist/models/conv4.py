@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from metadist.errors import ModelError
+from metadist.models.head import head_for
 from metadist.models.normalisation import norm_layer
 from metadist.tasks import TaskSpec
 
@@ -110,9 +111,5 @@ def build(
         norm=norm,
         context=context,
     )
-    if not embedding:
-        net.head = nn.Linear(net.features, spec.outputs)
-        if zero_head:
-            nn.init.zeros_(net.head.weight)
-            nn.init.zeros_(net.head.bias)
+    net.head = head_for(spec, net.features, zero_head=zero_head, embedding=embedding)
     return net

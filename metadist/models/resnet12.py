@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from metadist.errors import ModelError
 from metadist.models.dropout import Dropout
+from metadist.models.head import head_for
 from metadist.models.normalisation import norm_layer
 from metadist.tasks import TaskSpec
 
@@ -91,9 +92,5 @@ def build(
     if min(height, width) < 2**BLOCKS:
         raise ModelError(f"resnet12 halves an image {BLOCKS} times; {height}x{width} is too small, 16x16 is the least")
     net = ResNet12(channels, widths, norm, dropout)
-    if not embedding:
-        net.head = nn.Linear(net.features, spec.outputs)
-        if zero_head:
-            nn.init.zeros_(net.head.weight)
-            nn.init.zeros_(net.head.bias)
+    net.head = head_for(spec, net.features, zero_head=zero_head, embedding=embedding)
     return net

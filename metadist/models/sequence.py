@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from metadist.errors import ModelError
+from metadist.models.head import head_for
 from metadist.tasks import TaskSpec
 
 
@@ -75,9 +76,5 @@ def sequence_net(
             raise ModelError(f"{name} with a vocabulary needs ids (length,); the task's inputs are {spec.input_shape}")
         embed = nn.Embedding(vocabulary, width)
     net = SequenceNet(embed, encoder(), width, vocabulary)
-    if not embedding:
-        net.head = nn.Linear(width, spec.outputs)
-        if zero_head:
-            nn.init.zeros_(net.head.weight)
-            nn.init.zeros_(net.head.bias)
+    net.head = head_for(spec, width, zero_head=zero_head, embedding=embedding)
     return net

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from metadist import numerics, run_folder
 from metadist.adapter import Adapter
-from metadist.bundle import FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
+from metadist.bundle import ENCODER, FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig, import_paths
 from metadist.errors import DataError
@@ -90,6 +90,7 @@ def build_bundle(
     with published(final) as draft:
         facts = _facts(config, stored, saved, source, record)
         _write_weights(draft, folder, saved)
+        _pack_encoder(draft, config)
         own = import_paths(config, served=True)
         if own:
             facts["user_code"] = pack_code(own, draft)
@@ -158,6 +159,12 @@ def _report_facts(config: RunConfig, source: TaskSource) -> dict[str, Any]:
     ways = {"ways": source.spec.outputs} if source.spec.kind == "classes" else {}
     sizes = {"shots": source.fixed_spec.shots, "queries": source.fixed_spec.queries}
     return {**ways, **sizes, "normalisation": config.algorithm.normalisation, "computed": "as served"}
+
+
+def _pack_encoder(draft: Path, config: RunConfig) -> None:
+    if config.model.name == "encoder":
+        (draft / ENCODER).mkdir()
+        shutil.copyfile(Path(config.model.options["path"]) / "config.json", draft / ENCODER / "config.json")
 
 
 def _write_weights(draft: Path, run_dir: Path, saved: Checkpoint) -> None:

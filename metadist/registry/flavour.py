@@ -36,7 +36,7 @@ def save_model(bundle: Bundle, folder: Path) -> Path:
             artifacts={"bundle": str(bundle.folder)},
             code_paths=[str(code.write(folder))],
             signature=_signature(bundle),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(bundle),
             metadata={"metadist.bundle": bundle.id},
         )
     return out
@@ -49,9 +49,10 @@ def _pyfunc() -> Any:
     return pyfunc
 
 
-def requirements() -> list[str]:
+def requirements(bundle: Bundle) -> list[str]:
     """What serving installs: the versions here, without local build tags such as ``+cpu``."""
-    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
+    names = [*REQUIREMENTS, *(["transformers"] if bundle.config.model.name == "encoder" else [])]
+    return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 
 def _signature(bundle: Bundle) -> Any:
