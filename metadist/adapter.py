@@ -136,7 +136,7 @@ class Adapter:
         Args:
             support_x: Raw inputs (N, *stored shape), for instance pixels 0..255.
             support_y: N labels, strings or integers, exactly as many distinct ones as the model has ways; for a
-                regression N targets.
+                regression N targets. N may be 0 where it was trained so (``tasks.support: [0, ...]``).
             inner_steps: K; by default as in its evaluation.
 
         Raises:
@@ -194,7 +194,8 @@ class Adapter:
 
     def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
         num_steps = _checked_steps(self.inner_steps if inner_steps is None else inner_steps)
-        raw = raw_inputs(x, self.bundle.input, "support_x")
+        fewest = self.bundle.config.tasks.support
+        raw = raw_inputs(x, self.bundle.input, "support_x", empty=fewest is not None and fewest[0] == 0)
         classes: tuple[Label, ...] = ()
         if self.bundle.target is None:
             classes, labels = class_labels(y, len(raw), self.bundle.spec.outputs)

@@ -21,75 +21,29 @@ from metadist.presets import (
     larger_is_better,
 )
 from metadist.sections import CheckpointConfig, ClusterConfig, EngineConfig, EvaluationConfig, Section, TrackingConfig
+from metadist.task_settings import Shape, TasksConfig, Transform
 
-
-class Transform(Section):
-    """A named step between column and tensor; ``pixels`` scales uint8 to 0..1 and adds the channel axis."""
-
-    name: Literal["pixels"]
-
-
-class Shape(Section):
-    """One shape of training tasks; what is null is as in ``tasks`` itself."""
-
-    ways: PositiveInt | None = None
-    shots: PositiveInt | None = None
-    queries: PositiveInt | None = None
-
-
-class TasksConfig(Section):
-    """Which tasks are trained on. ``kind: classes`` draws N-way episodes, ``kind: parameters`` one row a task."""
-
-    source: str = Field(
-        "parquet", description='parquet, synthetic, or a source of your own: "my_package.module:MyTasks"'
-    )
-    options: dict[str, Any] = Field({}, description="arguments of a source of your own")
-    path: str | None = Field(None, description="a folder, a URI, or the name of a store under METADIST_HOME")
-    name: Literal["sinusoid"] | None = Field(None, description="generator of a synthetic source")
-    kind: Literal["classes", "groups", "parameters"] = "classes"
-    ways: PositiveInt = 5
-    shots: PositiveInt = Field(1, description="support examples, a class where there are classes")
-    queries: PositiveInt = Field(15, description="query examples, a class where there are classes")
-    shapes: tuple[Shape, ...] = Field((), description="of training tasks, equally many of each in every step")
-    rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
-    order: Literal["random", "time"] = Field("random", description="kind groups: how support and query are cut")
-    value: str | None = Field(None, description="column of the inputs; the only one where null")
-    target: str | None = Field(None, description="kind groups: column of the targets")
-    transform: tuple[Transform, ...] = ()
-
-    @model_validator(mode="after")
-    def _complete(self) -> TasksConfig:
-        if is_own(self.source):
-            read = ("source", "options", "shots", "queries", "shapes")
-            for key, field in type(self).model_fields.items():
-                if key not in read and getattr(self, key) != field.get_default():
-                    raise ValueError(
-                        f"tasks.{key} is not read by a source of your own, which is given {', '.join(read[1:])}; "
-                        f"write tasks.options: {{{key}: ...}} where {self.source} takes it"
-                    )
-            return self._with_ways()
-        check_shipped("tasks.source", self.source, ("parquet", "synthetic"), self.options)
-        if self.source == "parquet" and self.path is None:
-            raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
-        if self.source == "synthetic" and (self.name is None or self.kind != "parameters"):
-            raise ValueError("tasks.source synthetic needs tasks.name and tasks.kind: parameters")
-        if self.source == "parquet" and self.kind == "parameters":
-            raise ValueError("parameter rows need tasks.source: synthetic, which turns a row into examples")
-        if self.kind == "groups" and self.target is None:
-            raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
-        return self._with_ways()
-
-    def _with_ways(self) -> TasksConfig:
-        if (self.kind != "classes" or is_own(self.source)) and any(shape.ways for shape in self.shapes):
-            raise ValueError(
-                f"tasks.shapes names ways, which tasks of source {self.source}, kind {self.kind}, do not read"
-            )
-        return self
-
-    def shaped(self) -> tuple[TasksConfig, ...]:
-        """One section for each shape of training tasks; itself where there is one only."""
-        named = [shape.model_dump(exclude_none=True) for shape in self.shapes]
-        return tuple(self.model_copy(update={**shape, "shapes": ()}) for shape in named) or (self,)
+__all__ = [
+    "AlgorithmConfig",
+    "CheckpointConfig",
+    "ClusterConfig",
+    "EngineConfig",
+    "EvaluationConfig",
+    "InnerOptimizerConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "OuterConfig",
+    "OuterGroup",
+    "RunConfig",
+    "ScheduleConfig",
+    "Shape",
+    "TasksConfig",
+    "TrackingConfig",
+    "Transform",
+    "check_sizes",
+    "import_paths",
+    "metrics_of",
+]
 
 
 class ModelConfig(Section):
@@ -238,6 +192,7 @@ class RunConfig(Section):
         check_sizes(self.outer.meta_batch_size, self.outer.shard_size, len(self.tasks.shaped()))
         if not is_own(self.tasks.source):  # a source of one's own says itself what its tasks are
             check_kind(self.objective.name, self.algorithm.name, self.tasks.kind)
+        check_support(self)
         known, metric = metrics_of(self), self.evaluation.metric
         if metric is not None and not is_own(self.objective.name) and metric not in known:
             raise ValueError(
@@ -264,6 +219,25 @@ def check_sizes(batch: int, shard: int | None, num_shapes: int) -> None:
         raise ValueError(
             f"outer.meta_batch_size {batch}{of_each} is not a multiple of outer.shard_size {shard}; "
             f"a shard_size that fits: {', '.join(map(str, fits))}"
+        )
+
+
+def check_support(config: RunConfig) -> None:
+    """Refuse numbers of support examples that the tasks or the algorithm cannot have.
+
+    Raises:
+        ValueError: says which key, and what to use instead.
+    """
+    tasks, evaluation = config.tasks, config.evaluation
+    if is_own(tasks.source):
+        return
+    if tasks.kind != "groups" and (evaluation.support or evaluation.shots == 0):
+        key = "support" if evaluation.support else "shots"
+        raise ValueError(f"evaluation.{key} {getattr(evaluation, key)} needs tasks.kind groups, not {tasks.kind}")
+    if tasks.support is not None and config.algorithm.inner_batch_size is not None:
+        raise ValueError(
+            "algorithm.inner_batch_size takes equal parts of a support set, and tasks.support draws its size: "
+            "leave one of them out, or use tasks.shapes"
         )
 
 

@@ -22,9 +22,8 @@ from metadist.parameters import flatten
 from metadist.presets import ONE_PASS, OWN
 from metadist.resolution import resolve
 from metadist.run import train
-from metadist.run_folder import read_config
+from metadist.run_folder import is_used, read_config
 from metadist.run_reader import evaluate_run, load_run, opened
-from metadist.trainer import Observer
 
 POOLED = Path("baselines") / "pooled"
 POOLED_LR = 0.01  # of fine-tuning, where the run's algorithm has no inner steps of its own
@@ -42,7 +41,8 @@ def run_evidence(
     """
     metric = metric_of(report)
     ours = report.scores.query[metric][:, -1].astype(np.float64)
-    config = read_config(run_dir, overrides)
+    where = {key: value for key, value in overrides.items() if not key.startswith("evaluation.")}
+    config = read_config(run_dir, where)
     scores = {}
     if report.num_steps and config.algorithm.family not in ONE_PASS:
         scores["zero inner steps"] = report.scores.query[metric][:, 0]
@@ -53,7 +53,8 @@ def run_evidence(
         if pooled.num_steps:
             scores["pooled, fine-tuned"] = pooled.scores.query[metric][:, -1]
     found = {name: figures_of(metric, values.astype(np.float64), ours) for name, values in scores.items()}
-    return {**found, **run_baselines(run_dir, report, overrides)}
+    alone = run_baselines(run_dir, report, overrides) if report.facts["shots"] else {}  # of no support set: nothing
+    return {**found, **alone}
 
 
 def _from_the_start(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> Report:
@@ -72,8 +73,9 @@ def _pooled(
     on_message: Callable[[str], None],
 ) -> Report:
     folder = run_dir / POOLED
-    on_message(f"training a pooled model for comparison in {folder}")
-    train(pooled_config(config), run_dir=folder, resume=True, observer=Observer(on_message=on_message))
+    if not is_used(folder):
+        on_message(f"training a pooled model for comparison in {folder}")
+    train(pooled_config(config), run_dir=folder, resume=True)  # its remarks would be taken for the run's
     found = evaluate_run(folder, split=report.split, num_tasks=report.num_tasks, set=overrides)
     if found.task_set != report.task_set:
         raise DataError(

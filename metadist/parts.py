@@ -26,6 +26,13 @@ def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, Me
     except ValueError as error:
         raise ConfigError(f"{error} (tasks.source {config.tasks.source})") from None
     model = build_model(config.model, widest(config, spec), config.seed, embedding=takes_features(config.algorithm))
+    if config.tasks.support is not None and not model.maskable:
+        name = config.model.name or config.model.factory
+        raise ConfigError(
+            f"tasks.support {list(config.tasks.support)} pads support sets, and model {name} does not say that padding "
+            "leaves its answers alone (batch norm, for one, sees it): use fixed sizes, tasks.shapes: [{shots: 1}, "
+            "{shots: 5}], a shipped model with norm: group or layer, or say maskable = True in a module of your own"
+        )
     objective = build_objective(config.objective)
     return model, objective, algorithm_for(config, model, objective, spec)
 

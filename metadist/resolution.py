@@ -25,7 +25,7 @@ def resolve(config: RunConfig) -> RunConfig:
             "metric": metric,
             "maximise": larger_is_better(metric) if evaluation.maximise is None else evaluation.maximise,
             "inner_steps": _first(evaluation.inner_steps, algorithm.inner_steps),
-            "shots": evaluation.shots or config.tasks.shots,
+            "shots": _first(evaluation.shots, config.tasks.most_shots),
             "queries": evaluation.queries or config.tasks.queries,
             "validation_tasks": evaluation.validation_tasks or evaluation.num_tasks,
         }

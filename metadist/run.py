@@ -29,8 +29,9 @@ from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.plan_line import plan_line
 from metadist.resume import Accept, Start, accept_of, start_of
-from metadist.run_reader import Run, evaluate_run, load_run
+from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
+from metadist.sources import left_out, told_left_out
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
@@ -38,7 +39,7 @@ from metadist.trial import check_own
 from metadist.version import __version__
 from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists
 
-__all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "load_run", "train"]
+__all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "evaluate_sizes", "load_run", "train"]
 
 if not getattr(cluster, "__metadist__", False):
     raise MetadistError(
@@ -117,6 +118,7 @@ def _train_owned(
             observer.on_message(f"resuming {folder} from step {start.step}" if start.saved else fresh)
         with Journal(folder) as journal:
             _open_journal(journal, parts, folder, location, record, start)
+            _tell_left_out(parts, journal, observer)
             if resuming:
                 start.set_aside(folder, observer.on_message)
             mirror = MlflowMirror(
@@ -229,6 +231,18 @@ def _open_journal(
         journal.params(flat(config))
         name = config.tasks.path or config.tasks.name or config.tasks.source
         journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
+
+
+def _tell_left_out(parts: Assembly, journal: Journal, observer: Observer) -> None:
+    """Say which groups no task is drawn from, since they are too small."""
+    training = [source for source, _ in parts.training]
+    for split, names in (
+        ("train", left_out(training, "train", fixed=False)),
+        ("validation", left_out([parts.source], "validation", fixed=True)),
+    ):
+        if names:
+            journal.event("groups_left_out", split=split, count=len(names), names=list(names))
+            observer.on_message(told_left_out(names, split))
 
 
 def _summary(

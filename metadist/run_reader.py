@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from metadist.failures import translated
 from metadist.groups import open_group, place_of
 from metadist.ownership import owned
 from metadist.parameters import MetaParams
+from metadist.sources import left_out, told_left_out
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
 from metadist.worker import Assembly, assemble_at, factory_of
 
@@ -119,6 +120,8 @@ def evaluate_run(
 ) -> Report:
     """Judge a run on fixed tasks of ``split``; the report is kept in the run folder."""
     run = load_run(run_dir)
+    size = (set or {}).get("evaluation.shots")
+    suffix = "" if size in (None, run.config.evaluation.shots) else f"_support_{size}"
     saved = run.checkpoint(which)
     on_message(f"checkpoint {saved.state.step} ({which}) of {run.run_dir}")
     changed = run_folder.changed_code(run.run_dir, run.config)
@@ -128,20 +131,43 @@ def evaluate_run(
         )
     with opened(run, set) as (parts, group):
         parts.source.check(split, fixed=True)
+        small = left_out([parts.source], split, fixed=True)
+        if small:
+            on_message(told_left_out(small, split))
         count = num_tasks or parts.config.evaluation.num_tasks
         report = evaluate(
             group, saved.flat, parts.source, parts.config, split=split, step=saved.state.step, num_tasks=count
         )
-    path = save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}")
-    _tell(run, report, path, on_message)
+    path = save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}{suffix}")
+    _tell(run, report, path, f"{split}{suffix}", on_message)
     return report
 
 
-def _tell(run: Run, report: Report, path: Path, on_message: Callable[[str], None]) -> None:
+def evaluate_sizes(
+    run_dir: str | Path, sizes: Sequence[int] | None = None, *, set: Mapping[str, Any] | None = None, **options: Any
+) -> dict[int | None, Report]:
+    """A report for each number of support examples (``evaluation.support`` where None), on the same groups and
+    queries; where there is none, the one of `evaluate_run` under None.
+
+    Raises:
+        ConfigError: the run's tasks have another number for other reasons (``tasks.kind`` is not groups).
+    """
+    config = run_folder.read_config(Path(run_dir), set)
+    wanted = tuple(config.evaluation.support if sizes is None else sizes)
+    if not wanted:
+        return {None: evaluate_run(run_dir, set=set, **options)}
+    found: dict[int | None, Report] = {}
+    for size in dict.fromkeys(wanted):
+        changed = {**(set or {}), "evaluation.support": list(wanted), "evaluation.shots": size}
+        found[size] = evaluate_run(run_dir, set=changed, **options)
+    return found
+
+
+def _tell(run: Run, report: Report, path: Path, prefix: str, on_message: Callable[[str], None]) -> None:
     """Journal a report and mirror it; while a driver is at work there, the report stays a file of the folder."""
     try:
         with owned(run.run_dir), Journal(run.run_dir) as journal:
-            journal.metrics(report.step, report.metrics(report.split))
+            journal.metrics(report.step, report.metrics(prefix))
             journal.artifact(path, folder=f"evaluation/{path.parent.name}", step=report.step)
             settings = run.config.tracking
             uri = resolve_tracking_uri(settings.uri)

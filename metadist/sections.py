@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 
 class Section(BaseModel):
@@ -54,8 +54,11 @@ class EvaluationConfig(Section):
     metric: str | None = Field(None, description="chooses the best checkpoint; an objective of your own: loss")
     maximise: bool | None = Field(None, description="whether more of the metric is better; accuracy where null")
     inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")
-    shots: PositiveInt | None = None
+    shots: NonNegativeInt | None = Field(None, description="tasks.shots, or the most of tasks.support, where null")
     queries: PositiveInt | None = None
+    support: tuple[NonNegativeInt, ...] = Field(
+        (), description="kind groups: `metadist evaluate` judges with each of these numbers of support examples"
+    )
 
     def tasks_of(self, split: str) -> int:
         """How many fixed tasks of ``split`` are judged: the checks in training may take fewer."""

@@ -15,6 +15,7 @@ from tasks_store.episodes import (
     draw_episode,
     draw_group,
     draw_rows,
+    large_enough,
 )
 from tasks_store.errors import (
     CorruptStore,
@@ -62,6 +63,7 @@ __all__ = [
     "draw_episode",
     "draw_group",
     "draw_rows",
+    "large_enough",
     "load_manifest",
     "load_split",
     "metadist_home",

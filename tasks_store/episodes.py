@@ -55,22 +55,36 @@ class Episode(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec:
-    """Shape of a task that is one group."""
+    """Shape of a task that is one group. Example: ``GroupSpec(support=20, queries=24, sizes=(0, 20))``."""
 
     support: int
-    """Support rows (may be 0)."""
+    """Support rows (may be 0); with ``sizes`` the rows that are set aside for them."""
     queries: int
     """Query rows."""
     order: Literal["random", "time"] = "random"
     """random: any rows. time: rows as stored; every query row is later than every support row."""
     cut: Literal["random", "last"] = "random"
     """With order time: the cut between support and query anywhere, or so that queries end the group."""
+    gap: int = 0
+    """With order time: rows left out between support and query."""
+    sizes: tuple[int, int] | None = None
+    """How many of the support rows a task uses, drawn evenly from this range; None: all. With order time they are
+    those next to the cut. Group and query rows do not depend on it."""
+
+    @property
+    def needed(self) -> int:
+        """Rows that a group must have."""
+        return self.support + self.gap + self.queries
 
     def __post_init__(self) -> None:
         if self.support < 0 or self.queries < 1:
             raise SchemaMismatch(f"a group task needs support >= 0 and queries >= 1, got {self}")
         if self.order not in ("random", "time") or self.cut not in ("random", "last"):
             raise SchemaMismatch(f"order is random or time, cut is random or last, got {self}")
+        if self.gap < 0 or (self.gap and self.order != "time"):
+            raise SchemaMismatch(f"gap needs order time and is 0 or more, got {self}")
+        if self.sizes is not None and not 0 <= self.sizes[0] <= self.sizes[1] <= self.support:
+            raise SchemaMismatch(f"sizes is a range within 0..support, got {self}")
 
 
 class GroupDraw(NamedTuple):
@@ -135,28 +149,43 @@ def draw_group(offsets: IntArray, counts: IntArray, spec: GroupSpec, rng: np.ran
     Args:
         offsets: first row of each group, [G] or [G + 1].
         counts: rows of each group, [G].
-        spec: the shape. With order "time" support rows are the last ones before a cut and query rows
-            the first ones after it, both in stored order.
-        rng: advanced by 1 + support + queries uniforms, whatever the order.
+        spec: the shape. With order "time" support rows are the last ones before a cut, query rows the
+            first ones after it and after the gap, both in stored order.
+        rng: advanced by 1 + support + queries uniforms, whatever the order, and one more with sizes.
 
     Raises:
         NotEnoughExamples: no groups, or the drawn one has too few rows.
     """
-    needed = spec.support + spec.queries
-    uniforms = rng.random(1 + needed).tolist()
+    drawn = spec.support + spec.queries
+    uniforms = rng.random(1 + drawn).tolist()
     if not len(counts):
         raise NotEnoughExamples("there are no groups to draw from", needed=1, available=0)
     group = int(uniforms[0] * len(counts))
     count, first = int(counts[group]), int(offsets[group])
-    if count < needed:
-        raise _too_few_rows(f"group {group}", count, needed, spec)
+    if count < spec.needed:
+        raise _too_few_rows(f"group {group}", count, spec.needed, spec)
     if spec.order == "random":
         rows = np.array(_pick(count, uniforms[1:]), dtype=np.int64) + first
     else:
-        free = count - needed
+        free = count - spec.needed
         start = free if spec.cut == "last" else int(uniforms[1] * (free + 1))
-        rows = np.arange(start, start + needed, dtype=np.int64) + first
-    return GroupDraw(group, rows[: spec.support], rows[spec.support :])
+        rows = np.arange(start, start + spec.needed, dtype=np.int64) + first
+    support, query = rows[: spec.support], rows[len(rows) - spec.queries :]
+    if spec.sizes is not None:
+        low, high = spec.sizes
+        size = low + int(rng.random() * (high - low + 1))
+        support = support[len(support) - size :] if spec.order == "time" else support[:size]
+    return GroupDraw(group, support, query)
+
+
+def large_enough(counts: IntArray, spec: GroupSpec) -> IntArray:
+    """Places of the groups that a task can be drawn from, in order.
+
+    Example:
+        >>> large_enough(np.array([9, 3, 4]), GroupSpec(support=1, queries=2, order="time", gap=1)).tolist()
+        [0, 2]
+    """
+    return np.flatnonzero(counts >= spec.needed)
 
 
 def draw_rows(num_rows: int, uniforms: NDArray[np.float64]) -> IntArray:
@@ -182,7 +211,7 @@ def check_spec(split: SplitData, spec: EpisodeSpec | GroupSpec) -> None:
             raise _too_few_classes(split.num_groups, spec, where=f"split {split.split!r}")
         needed = spec.shots + spec.queries
     else:
-        needed = spec.support + spec.queries
+        needed = spec.needed
     counts = split.counts
     smallest = int(np.argmin(counts))
     if counts[smallest] < needed:
@@ -225,6 +254,8 @@ def _too_few_rows(
     name: str, count: int, needed: int, spec: EpisodeSpec | GroupSpec, also: int = 0
 ) -> NotEnoughExamples:
     support = f"{spec.shots} shots" if isinstance(spec, EpisodeSpec) else f"{spec.support} support rows"
+    if isinstance(spec, GroupSpec) and spec.gap:
+        support += f" + a gap of {spec.gap}"
     others = f" (and {also} more groups have too few)" if also > 0 else ""
     return NotEnoughExamples(
         f"{name} has {count} rows, but {support} + {spec.queries} queries need {needed}{others}: "

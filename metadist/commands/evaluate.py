@@ -17,6 +17,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which classes or groups.")] = "test",
     num_tasks: Annotated[int | None, typer.Option(min=2, help="Default: evaluation.num_tasks.")] = None,
     checkpoint: Annotated[str, typer.Option(help="best, last, or a step.")] = "best",
+    support: Annotated[
+        str | None, typer.Option(help="Kind groups: numbers of support examples, 0,1,5; a line each.")
+    ] = None,
     baselines: Annotated[bool, typer.Option(help="Also baselines without meta-learning, on the same tasks.")] = False,
     set: Settings = [],  # noqa: B006
     json: AsJson = False,
@@ -24,17 +27,55 @@ def evaluate(
     """Judge a run on fixed tasks that it has never seen."""
     with guarded():
         from metadist.evidence import run_evidence
-        from metadist.run import evaluate_run
+        from metadist.run import evaluate_sizes
         from metadist.settings import parse_overrides
 
         overrides = parse_overrides(set)
-        report = evaluate_run(
-            run_dir, split=split, num_tasks=num_tasks, which=checkpoint, set=overrides, on_message=say
+        sizes = None if support is None else sizes_of(support)
+        found = evaluate_sizes(
+            run_dir, sizes, split=split, num_tasks=num_tasks, which=checkpoint, set=overrides, on_message=say
         )
-        result = report.to_json()
-        if baselines:
-            result["baselines"] = run_evidence(run_dir, report, overrides, say)
-        emit(result, as_json=json, lines=lambda: _lines(result))
+        results = {}
+        for size, report in found.items():
+            results[size] = report.to_json()
+            if baselines:
+                wanted = {} if size is None else {"evaluation.support": list(found), "evaluation.shots": size}
+                results[size]["baselines"] = run_evidence(run_dir, report, {**overrides, **wanted}, say)
+        if None in results:
+            emit(results[None], as_json=json, lines=lambda: _lines(results[None]))
+        else:
+            by_size = {str(size): result for size, result in results.items()}
+            emit({"by_support": by_size}, as_json=json, lines=lambda: _lines_by_size(by_size))
+
+
+def sizes_of(text: str) -> list[int]:
+    """``"0,1,5"`` as numbers.
+
+    Raises:
+        UsageError: it is no such list.
+    """
+    from metadist.errors import UsageError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--support {text!r} is not a list of numbers of examples; write --support 0,1,5")
+    return [int(part) for part in parts]
+
+
+def _lines_by_size(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    first = next(iter(results.values()))
+    yield (
+        f"{first['split']}: {first['num_tasks']} tasks, {first['queries']} queries, {first['normalisation']}, "
+        f"checkpoint {first['checkpoint']}, by support examples:"
+    )
+    for size, report in results.items():
+        metric = next(iter(report["one_query_at_a_time"]))
+        steps, figures = list(report["by_inner_steps"].items())[-1]
+        diverged = f", {report['diverged_tasks']} tasks diverged" if report["diverged_tasks"] else ""
+        yield f"  {size:>5} support  {figure(metric, figures)} after {steps} inner steps{diverged}"
+        for name, other in report.get("baselines", {}).items():
+            beats = "   <- beats the model" if other["beats_model"] else ""
+            yield f"        {name:<22}  {figure(metric, other)}{beats}"
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -37,6 +37,7 @@ class Conv4(nn.Module):
         self.context = nn.Parameter(torch.zeros(context)) if context else None
         self.film = nn.Linear(context, 2 * filters) if context else None
         self.averaged = averaged
+        self.maskable = norm != "batch"
         height, width = image
         for _ in range(BLOCKS):
             height, width = _halved(height, form), _halved(width, form)

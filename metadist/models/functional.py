@@ -41,6 +41,8 @@ class Model(NamedTuple):
         drops: Whether it has dropout layers.
         vocabulary: Number of different token ids where its inputs are such, else None. A module says so by an
             attribute of that name.
+        maskable: Whether an example without weight is no example to it: no output depends on another example of the
+            pass. A module says so by an attribute of that name.
         advice: What to do about a layer that is known to fail, for the messages of the start-up probe.
     """
 
@@ -52,6 +54,7 @@ class Model(NamedTuple):
     drops: bool = False
     vocabulary: int | None = None
     advice: str = ""
+    maskable: bool = False
 
 
 def functional_model(
@@ -136,6 +139,7 @@ def functional_model(
         drops=bool(noisy),
         vocabulary=vocabulary if isinstance(vocabulary, int) else None,
         advice=advice(recording),
+        maskable=_maskable(recording),
     )
 
 
@@ -149,6 +153,16 @@ def narrowed(model: Model, outputs: int) -> Model:
         return found[..., :outputs], seen
 
     return model._replace(forward=forward)
+
+
+def _maskable(module: nn.Module) -> bool:
+    declared = bool(getattr(module, "maskable", False))
+    if declared and norms(module):
+        raise ModelError(
+            f"the model says maskable, and its layer {next(iter(norms(module)))!r} normalises by all examples of a "
+            "pass, padding included; use group or layer norm, or take the attribute away"
+        )
+    return declared
 
 
 def _placeholders(module: nn.Module) -> Params:

@@ -17,6 +17,8 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "softplus": nn
 class MLP(nn.Module):
     """Fully connected layers; leaves ``body.*``, ``head.*`` and ``context``. (N, ...) to (N, outputs)."""
 
+    maskable = True
+
     def __init__(self, inputs: int, outputs: int, hidden: Sequence[int], activation: str, context: int = 0) -> None:
         super().__init__()
         widths = [inputs + context, *hidden]

@@ -33,6 +33,7 @@ class ResNet12(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(_Block(a, b, norm, dropout) for a, b in pairwise([channels, *widths]))
         self.features = widths[-1]
+        self.maskable = norm != "batch"
         self.head: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class SequenceNet(nn.Module):
     Leaves: ``embed.*``, ``encoder.*``, ``head.*``.
     """
 
+    maskable = True
+
     def __init__(self, embed: nn.Module, encoder: nn.Module, width: int, vocabulary: int | None) -> None:
         super().__init__()
         self.embed, self.encoder, self.features, self.vocabulary = embed, encoder, width, vocabulary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,8 +25,15 @@ class Objective(NamedTuple):
 
 
 def mean_over_examples(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean of (N,) values; with weights the weighted mean, not the mean of weighted values."""
-    return values.mean() if weight is None else (values * weight).sum() / weight.sum()
+    """Mean of (N,) values; with weights the weighted mean, not the mean of weighted values.
+
+    Without an example, or without one that has weight, it is 0, and so is its gradient: an empty support set leaves
+    the start as it is.
+    """
+    if weight is None:
+        return values.mean() if len(values) else values.sum()
+    total = weight.sum()
+    return (values * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 def classification() -> Objective:

@@ -36,27 +36,30 @@ class RawColumn:
         return cls(name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]))
 
 
-def raw_inputs(values: Any, column: RawColumn, what: str) -> NDArray[np.float32]:
+def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False) -> NDArray[np.float32]:
     """Inputs (N, *shape) as float32, checked against the column that the model was trained on.
 
     Args:
         values: Anything that numpy makes an array of.
         column: What the model was trained on.
         what: ``"support_x"`` or ``"query_x"``, for messages.
+        empty: Whether no examples are taken, too.
 
     Raises:
         DataError: wrong shape, no examples, not numbers, not finite, fractions or values outside an integer column.
     """
     array = _numbers(values, what)
+    if empty and array.shape == (0,):
+        return np.zeros((0, *column.shape), np.float32)
     if array.shape[1:] != column.shape or array.ndim == 0:
         sizes = "".join(f", {size}" for size in column.shape)
         raise DataError(
             f"{what} has shape {array.shape}; this model takes (examples{sizes}): {column.name!r} as it is stored"
         )
-    if len(array) == 0:
+    if len(array) == 0 and not empty:
         raise DataError(f"{what} is empty; send at least one example")
     _finite(array, what)
-    if np.dtype(column.dtype).kind in "iu":
+    if len(array) and np.dtype(column.dtype).kind in "iu":
         _integral(array, column, what)
     return array.astype(np.float32)
 
@@ -96,6 +99,8 @@ def targets(values: Any, count: int, column: RawColumn) -> NDArray[np.float32]:
     """
     array = _numbers(values, "support_y")
     width = int(np.prod(column.shape, dtype=np.int64))
+    if count == 0 and len(array) == 0 and array.ndim:
+        return np.zeros((0, width), np.float32)
     if array.shape not in ((count, *column.shape), (count, width)):
         raise DataError(f"support_y has shape {array.shape}; this model takes {(count, *column.shape)}")
     _finite(array, "support_y")

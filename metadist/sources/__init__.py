@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from metadist.config import RunConfig
 from metadist.errors import ConfigError
 from metadist.own_code import built, search_in
@@ -10,7 +12,7 @@ from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource
 
-__all__ = ["ParquetSource", "SinusoidSource", "build_shapes", "build_source"]
+__all__ = ["ParquetSource", "SinusoidSource", "build_shapes", "build_source", "left_out", "told_left_out"]
 
 NEEDED = ("spec", "fixed_spec", "fingerprint", "check", "batch", "fixed", "task_set")
 
@@ -31,7 +33,8 @@ def build_source(config: RunConfig, location: str | None) -> TaskSource:
         ConfigError: one of the user's own cannot be built, or is no `metadist.tasks.TaskSource`.
     """
     tasks, evaluation = config.tasks, config.evaluation
-    shots, queries = evaluation.shots or tasks.shots, evaluation.queries or tasks.queries
+    shots = tasks.most_shots if evaluation.shots is None else evaluation.shots
+    queries = evaluation.queries or tasks.queries
     if is_own(tasks.source):
         search_in(config.code_path)
         sizes = {"sizes": (tasks.shots, tasks.queries), "fixed_sizes": (shots, queries)}
@@ -60,4 +63,17 @@ def build_source(config: RunConfig, location: str | None) -> TaskSource:
         evaluation_seed=evaluation.seed,
         shots=shots,
         queries=queries,
+        support_sizes=evaluation.support,
     )
+
+
+def left_out(sources: Sequence[TaskSource], split: str, *, fixed: bool) -> tuple[str, ...]:
+    """Names of the groups of ``split`` that are too small for the tasks of some of the sources: they are not drawn."""
+    found = [source.left_out(split, fixed=fixed) for source in sources if isinstance(source, ParquetSource)]
+    return tuple(dict.fromkeys(name for names in found for name in names))
+
+
+def told_left_out(names: Sequence[str], split: str) -> str:
+    """A line for people about them."""
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"{len(names)} groups of split {split} have too few rows for a task and are not drawn: {shown}"

@@ -5,31 +5,21 @@ Legend: T tasks, S support, Q query examples.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from metadist.config import TasksConfig
 from metadist.errors import DataError
 from metadist.parameters import aligned
 from metadist.seeding import generator, key
+from metadist.sources.drawing import QUARTER_TURNS, Half, grouped, labelled, without_padding
 from metadist.tasks import Batch, Task, TaskSpec
 from metadist.transforms import apply_transforms, transformed_shape
-from tasks_store import (
-    EpisodeSpec,
-    GroupSpec,
-    SplitData,
-    Store,
-    check_spec,
-    draw_episode,
-    draw_group,
-    load_split,
-)
-
-QUARTER_TURNS = 4
+from tasks_store import EpisodeSpec, GroupSpec, SplitData, Store, check_spec, large_enough, load_split
 
 
 class ParquetSource:
@@ -42,6 +32,7 @@ class ParquetSource:
         evaluation_seed: Names the fixed tasks, together with the store and the spec.
         shots: Support examples (a class) of the fixed tasks.
         queries: Query examples (a class) of the fixed tasks.
+        support_sizes: Grouped rows: further numbers of support examples that the fixed tasks may be judged with.
     """
 
     def __init__(
@@ -53,10 +44,11 @@ class ParquetSource:
         evaluation_seed: int,
         shots: int,
         queries: int,
+        support_sizes: Sequence[int] = (),
     ) -> None:
         self.config, self.location = config, location
         self.run_seed, self.evaluation_seed = run_seed, evaluation_seed
-        self.fixed_sizes = (shots, queries)
+        self.fixed_sizes, self.support_sizes = (shots, queries), tuple(support_sizes)
         self._splits: dict[str, SplitData] = {}
 
     def shaped(self, config: TasksConfig) -> ParquetSource:
@@ -68,6 +60,7 @@ class ParquetSource:
             evaluation_seed=self.evaluation_seed,
             shots=self.fixed_sizes[0],
             queries=self.fixed_sizes[1],
+            support_sizes=self.support_sizes,
         )
         other.store, other._splits = self.store, self._splits
         return other
@@ -97,7 +90,7 @@ class ParquetSource:
 
     @cached_property
     def spec(self) -> TaskSpec:
-        return self._spec(self.config.shots, self.config.queries)
+        return self._spec(self.config.most_shots, self.config.queries)
 
     @cached_property
     def fixed_spec(self) -> TaskSpec:
@@ -118,9 +111,9 @@ class ParquetSource:
         """Refuse a split that cannot fill the tasks, before any is drawn."""
         if split not in self.store.splits:
             raise DataError(f"{self.location} has no split {split!r}; it has {', '.join(self.store.splits)}")
-        if self.config.kind == "classes":
-            shots, queries = self.fixed_sizes if fixed else (self.config.shots, self.config.queries)
-            check_spec(self.split(split), self._episode(shots, queries, 1))
+        spec, data = self._draw_spec(fixed=fixed), self.split(split)
+        if isinstance(spec, EpisodeSpec) or not len(large_enough(data.counts, spec)):  # a group that is large will do
+            check_spec(data, spec)
 
     def split(self, name: str) -> SplitData:
         """The decoded split, kept."""
@@ -130,66 +123,70 @@ class ParquetSource:
 
     def batch(self, split: str, step: int, start: int, stop: int) -> Task:
         variants = QUARTER_TURNS if self.config.rotations and split == "train" else 1
-        sizes = (self.config.shots, self.config.queries)
         draws = [generator(self.run_seed, split, step, index) for index in range(start, stop)]
-        return self._load(split, draws, *sizes, variants)
+        return self._tensors(*self._halves(split, draws, self._draw_spec(fixed=False, variants=variants)))
 
     def fixed(self, split: str, start: int, stop: int) -> Task:
+        return self._tensors(*self.raw_fixed(split, start, stop))
+
+    def raw_fixed(self, split: str, start: int, stop: int) -> tuple[Half, Half]:
+        """Support and query of the fixed tasks ``start..stop-1`` as they are stored."""
         draws = [generator(self._fixed_name(split), index) for index in range(start, stop)]
-        return self._load(split, draws, *self.fixed_sizes, 1)
+        return self._halves(split, draws, self._draw_spec(fixed=True))
 
     def task_set(self, split: str, num_tasks: int) -> str:
-        return f"{key(self._fixed_name(split), num_tasks):032x}"
+        size = (self.fixed_sizes[0],) if self.config.kind == "groups" else ()
+        return f"{key(self._fixed_name(split), num_tasks, *size):032x}"
+
+    def left_out(self, split: str, *, fixed: bool) -> tuple[str, ...]:
+        """Names of the groups of ``split`` that are too small to draw a task from."""
+        spec, data = self._draw_spec(fixed=fixed), self.split(split)
+        if isinstance(spec, EpisodeSpec):
+            return ()
+        kept = set(large_enough(data.counts, spec).tolist())
+        return tuple(name for place, name in enumerate(data.names) if place not in kept)
 
     def _fixed_name(self, split: str) -> str:
-        what = (self.config.kind, self.config.ways, *self.fixed_sizes, self.config.order, *self.columns)
+        """Names the generator of the fixed tasks. Of grouped rows the size of the support set is no part of it: each
+        size is judged on the same groups and queries."""
+        config, (shots, queries) = self.config, self.fixed_sizes
+        sizes: tuple[Any, ...] = (shots, queries)
+        if config.kind == "groups":
+            sizes = (self._set_aside, queries, config.cut, config.gap)
+        what = (config.kind, config.ways, *sizes, config.order, *self.columns)
         return f"{self.fingerprint}:{split}:{what}:{self.evaluation_seed}"
 
-    def _episode(self, shots: int, queries: int, variants: int) -> EpisodeSpec:
-        return EpisodeSpec(ways=self.config.ways, shots=shots, queries=queries, variants=variants)
+    @property
+    def _set_aside(self) -> int:
+        """Rows of a group that its support set is taken from in evaluation, whatever the size."""
+        return max(self.config.most_shots, self.fixed_sizes[0], *self.support_sizes)
 
-    def _load(self, split: str, draws: list[np.random.Generator], shots: int, queries: int, variants: int) -> Task:
-        data = self.split(split)
-        if self.config.kind == "groups":
-            return self._load_groups(data, draws, shots, queries)
-        counts = np.diff(data.offsets)
-        spec = self._episode(shots, queries, variants)
-        episodes = [draw_episode(counts, data.offsets, spec, draw) for draw in draws]
-        turns = np.stack([episode.variants for episode in episodes])  # (T, ways)
-        halves = []
-        for rows, labels, a_class in (
-            ("support_rows", "support_labels", shots),
-            ("query_rows", "query_labels", queries),
-        ):
-            picked = data.arrays[self.columns[0]][np.stack([getattr(episode, rows) for episode in episodes])]
-            if variants > 1:
-                picked = _turned(picked, np.repeat(turns, a_class, axis=1))
-            y = np.stack([getattr(episode, labels) for episode in episodes])
-            halves.append(Batch(self._inputs(picked), aligned(y)))
-        return Task(support=halves[0], query=halves[1])
-
-    def _load_groups(self, data: SplitData, draws: list[np.random.Generator], shots: int, queries: int) -> Task:
-        spec = GroupSpec(support=shots, queries=queries, order=self.config.order)
-        groups = [draw_group(data.offsets, np.diff(data.offsets), spec, draw) for draw in draws]
-        value, target = self.columns
-
-        def half(rows: NDArray[np.int64]) -> Batch:
-            y = data.arrays[target or ""][rows].astype(np.float32)
-            return Batch(self._inputs(data.arrays[value][rows]), aligned(y.reshape(*rows.shape, -1)))
-
-        return Task(
-            support=half(np.stack([group.support_rows for group in groups])),
-            query=half(np.stack([group.query_rows for group in groups])),
+    def _draw_spec(self, *, fixed: bool, variants: int = 1) -> EpisodeSpec | GroupSpec:
+        config = self.config
+        shots, queries = self.fixed_sizes if fixed else (config.most_shots, config.queries)
+        if config.kind != "groups":
+            return EpisodeSpec(ways=config.ways, shots=shots, queries=queries, variants=variants)
+        sizes = (shots, shots) if fixed else config.support
+        return GroupSpec(
+            support=self._set_aside if fixed else shots,
+            queries=queries,
+            order=config.order,
+            cut=config.cut,
+            gap=config.gap,
+            sizes=sizes,
         )
 
-    def _inputs(self, values: NDArray[np.generic]) -> Tensor:
-        return aligned(apply_transforms(self.config.transform, values), torch.float32)
+    def _halves(self, split: str, draws: list[np.random.Generator], spec: EpisodeSpec | GroupSpec) -> tuple[Half, Half]:
+        data, (value, target) = self.split(split), self.columns
+        if isinstance(spec, EpisodeSpec):
+            return labelled(data, value, spec, draws)
+        return grouped(data, value, target or "", spec, draws)
 
+    def _tensors(self, support: Half, query: Half) -> Task:
+        return Task(support=self._batch(support), query=self._batch(query))
 
-def _turned(images: NDArray[np.generic], turns: NDArray[np.int64]) -> NDArray[np.generic]:
-    """Turn images (T, N, H, W, ...) by ``turns`` (T, N) quarters."""
-    turned = np.empty_like(images)
-    for quarter in range(QUARTER_TURNS):
-        where = turns == quarter
-        turned[where] = np.rot90(images[where], quarter, axes=(1, 2))
-    return turned
+    def _batch(self, half: Half) -> Batch:
+        x = apply_transforms(self.config.transform, half.x)
+        if half.weight is None:
+            return Batch(aligned(x, torch.float32), aligned(half.y))
+        return Batch(aligned(without_padding(x, half.weight), torch.float32), aligned(half.y), aligned(half.weight))

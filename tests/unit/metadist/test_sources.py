@@ -62,11 +62,12 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunConfig]:
         "rotations": load_config(IMAGE_RUN, {**classes, "tasks.rotations": True}),
         "groups": load_config(IMAGE_RUN, {"tasks": groups, **regression}),
         "time": load_config(IMAGE_RUN, {"tasks": {**groups, "order": "time"}, **regression}),
+        "sized": load_config(IMAGE_RUN, {"tasks": {**groups, "support": [0, 2]}, **regression}),
         "sinusoid": load_config(SMALL_RUN),
     }
 
 
-NAMES = ["classes", "rotations", "groups", "time", "sinusoid"]
+NAMES = ["classes", "rotations", "groups", "time", "sized", "sinusoid"]
 
 
 def source_of(config: RunConfig) -> Any:

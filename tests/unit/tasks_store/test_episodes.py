@@ -138,11 +138,13 @@ def test_impossible_specs(options: dict[str, int]) -> None:
     st.sampled_from(["random", "time"]),
     st.sampled_from(["random", "last"]),
     st.lists(st.integers(0, 20), min_size=1, max_size=5),
+    st.integers(0, 3),
     st.integers(0, 2**32),
 )
-def test_group_tasks(support: int, queries: int, order: Any, cut: Any, extra: list[int], seed: int) -> None:
-    spec = GroupSpec(support=support, queries=queries, order=order, cut=cut)
-    counts = [support + queries + more for more in extra]
+def test_group_tasks(support: int, queries: int, order: Any, cut: Any, extra: list[int], gap: int, seed: int) -> None:
+    gap = gap if order == "time" else 0
+    spec = GroupSpec(support=support, queries=queries, order=order, cut=cut, gap=gap)
+    counts = [support + gap + queries + more for more in extra]
     offsets = _offsets(counts)
     draw = draw_group(offsets, np.array(counts), spec, np.random.default_rng(seed))
     again = draw_group(offsets, np.array(counts), spec, np.random.default_rng(seed))
@@ -154,9 +156,41 @@ def test_group_tasks(support: int, queries: int, order: Any, cut: Any, extra: li
     assert all(offsets[draw.group] <= row < offsets[draw.group + 1] for row in rows)
     if order == "time":
         assert rows == sorted(rows), "stored order"
-        assert all(query > row for query in draw.query_rows for row in draw.support_rows)
+        assert all(query > row + gap for query in draw.query_rows for row in draw.support_rows)
         if cut == "last":
             assert draw.query_rows[-1] == offsets[draw.group + 1] - 1
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(1, 6),
+    st.integers(0, 6),
+    st.sampled_from(["random", "time"]),
+    st.sampled_from(["random", "last"]),
+    st.integers(0, 3),
+    st.integers(0, 2**32),
+)
+def test_a_drawn_size_takes_rows_of_the_whole_support_set(
+    support: int, low: int, order: Any, cut: Any, gap: int, seed: int
+) -> None:
+    """Group and queries are the same whatever the size; with order time the rows next to the cut are taken."""
+    low, gap = min(low, support), gap if order == "time" else 0
+    shape: dict[str, Any] = {"support": support, "queries": 3, "order": order, "cut": cut, "gap": gap}
+    counts = np.array([support + gap + 3, support + gap + 9])
+    whole = draw_group(_offsets(counts.tolist()), counts, GroupSpec(**shape), np.random.default_rng(seed))
+    spec = GroupSpec(**shape, sizes=(low, support))
+    part = draw_group(_offsets(counts.tolist()), counts, spec, np.random.default_rng(seed))
+    assert part.group == whole.group and part.query_rows.tolist() == whole.query_rows.tolist()
+    size = len(part.support_rows)
+    assert low <= size <= support
+    rows = whole.support_rows.tolist()
+    assert part.support_rows.tolist() == (rows[support - size :] if order == "time" else rows[:size])
+
+
+def test_sizes_are_drawn_evenly() -> None:
+    spec, rng = GroupSpec(support=4, queries=1, sizes=(1, 4)), np.random.default_rng(0)
+    sizes = [len(draw_group(_offsets([9]), np.array([9]), spec, rng).support_rows) for _ in range(4000)]
+    assert abs(np.bincount(sizes)[1:] / 1000 - 1).max() < 0.1
 
 
 def test_time_cuts_and_groups_are_spread() -> None:
@@ -176,7 +210,14 @@ def test_group_tasks_too_few() -> None:
         draw_group(_offsets([3]), np.array([3]), spec, np.random.default_rng(0))
     with pytest.raises(NotEnoughExamples, match="no groups"):
         draw_group(_offsets([]), np.array([], dtype=np.int64), spec, np.random.default_rng(0))
-    for options in ({"queries": 0}, {"support": -1}, {"order": "alphabetical"}, {"cut": "first"}):
+    for options in (
+        {"queries": 0},
+        {"support": -1},
+        {"order": "alphabetical"},
+        {"cut": "first"},
+        {"gap": 1},
+        {"sizes": (0, 2)},
+    ):
         with pytest.raises(SchemaMismatch):
             GroupSpec(**{"support": 1, "queries": 1, **options})
 

@@ -1,0 +1,108 @@
+"""The ``tasks`` section of the configuration: which tasks are trained on, and how a column becomes a tensor."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from metadist.presets import check_shipped, is_own
+from metadist.sections import Section
+
+
+class Transform(Section):
+    """A named step between column and tensor; ``pixels`` scales uint8 to 0..1 and adds the channel axis."""
+
+    name: Literal["pixels"]
+
+
+class Shape(Section):
+    """One shape of training tasks; what is null is as in ``tasks`` itself."""
+
+    ways: PositiveInt | None = None
+    shots: PositiveInt | None = None
+    queries: PositiveInt | None = None
+
+
+class TasksConfig(Section):
+    """Which tasks are trained on. ``kind: classes`` draws N-way episodes, ``kind: parameters`` one row a task."""
+
+    source: str = Field(
+        "parquet", description='parquet, synthetic, or a source of your own: "my_package.module:MyTasks"'
+    )
+    options: dict[str, Any] = Field({}, description="arguments of a source of your own")
+    path: str | None = Field(None, description="a folder, a URI, or the name of a store under METADIST_HOME")
+    name: Literal["sinusoid"] | None = Field(None, description="generator of a synthetic source")
+    kind: Literal["classes", "groups", "parameters"] = "classes"
+    ways: PositiveInt = 5
+    shots: PositiveInt = Field(1, description="support examples, a class where there are classes")
+    queries: PositiveInt = Field(15, description="query examples, a class where there are classes")
+    support: tuple[NonNegativeInt, PositiveInt] | None = Field(
+        None, description="kind groups: fewest and most support examples, drawn for each task; shots where null"
+    )
+    shapes: tuple[Shape, ...] = Field((), description="of training tasks, equally many of each in every step")
+    rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
+    order: Literal["random", "time"] = Field(
+        "random", description="kind groups: any rows, or as stored: every query row is later than every support row"
+    )
+    cut: Literal["random", "last"] = Field(
+        "random", description="order time: where in the group support ends; last: queries are the newest rows"
+    )
+    gap: NonNegativeInt = Field(0, description="order time: rows left out between support and query")
+    value: str | None = Field(None, description="column of the inputs; the only one where null")
+    target: str | None = Field(None, description="kind groups: column of the targets")
+    transform: tuple[Transform, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> TasksConfig:
+        if is_own(self.source):
+            read = ("source", "options", "shots", "queries", "shapes")
+            for key, field in type(self).model_fields.items():
+                if key not in read and getattr(self, key) != field.get_default():
+                    raise ValueError(
+                        f"tasks.{key} is not read by a source of your own, which is given {', '.join(read[1:])}; "
+                        f"write tasks.options: {{{key}: ...}} where {self.source} takes it"
+                    )
+            return self._with_ways()
+        check_shipped("tasks.source", self.source, ("parquet", "synthetic"), self.options)
+        if self.source == "parquet" and self.path is None:
+            raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
+        if self.source == "synthetic" and (self.name is None or self.kind != "parameters"):
+            raise ValueError("tasks.source synthetic needs tasks.name and tasks.kind: parameters")
+        if self.source == "parquet" and self.kind == "parameters":
+            raise ValueError("parameter rows need tasks.source: synthetic, which turns a row into examples")
+        if self.kind == "groups" and self.target is None:
+            raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
+        self._check_order()
+        return self._with_ways()
+
+    def _check_order(self) -> None:
+        """Refuse what only grouped rows have, or only rows in order."""
+        for key in ("support", "order", "cut", "gap"):
+            if self.kind != "groups" and getattr(self, key) != type(self).model_fields[key].get_default():
+                raise ValueError(f"tasks.{key} is read by tasks.kind groups only, not by {self.kind}")
+        if self.order != "time" and (self.cut != "random" or self.gap):
+            raise ValueError("tasks.cut and tasks.gap are read with tasks.order: time only")
+        if self.support is None:
+            return
+        if self.support[0] > self.support[1]:
+            raise ValueError(f"tasks.support {list(self.support)} is [fewest, most], and the first is larger")
+        if any(shape.shots for shape in self.shapes):
+            raise ValueError("tasks.support and the shots of tasks.shapes both say how many support examples; use one")
+
+    @property
+    def most_shots(self) -> int:
+        """Rows of a training task's support tensors (a class, where there are classes)."""
+        return self.shots if self.support is None else self.support[1]
+
+    def _with_ways(self) -> TasksConfig:
+        if (self.kind != "classes" or is_own(self.source)) and any(shape.ways for shape in self.shapes):
+            raise ValueError(
+                f"tasks.shapes names ways, which tasks of source {self.source}, kind {self.kind}, do not read"
+            )
+        return self
+
+    def shaped(self) -> tuple[TasksConfig, ...]:
+        """One section for each shape of training tasks; itself where there is one only."""
+        named = [shape.model_dump(exclude_none=True) for shape in self.shapes]
+        return tuple(self.model_copy(update={**shape, "shapes": ()}) for shape in named) or (self,)
