@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from metadist.errors import UsageError
 from metadist.evaluate import Report, better, mean_ci95
 from metadist.run_folder import read_config, read_fingerprint
-from metadist.sources import build_source
-from metadist.tasks import Batch
+from metadist.sources import ParquetSource, build_source
+from metadist.tasks import Batch, TaskSource
+from tasks_store.generators.customers import NAME, bayes_optimum
 
 Predict = Callable[[NDArray[np.float32], NDArray[Any], NDArray[np.float32]], NDArray[Any]]
 CHUNK = 50
@@ -32,7 +33,7 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
     metric = metric_of(report)
-    methods = CLASSIFIERS if metric == "accuracy" else REGRESSORS
+    methods = {**_methods(metric, report), **_known_optimum(source)}
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for start in range(0, report.num_tasks, CHUNK):
         task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
@@ -113,6 +114,18 @@ CLASSIFIERS: dict[str, Predict] = {
     "logistic regression": logistic_regression,
 }
 REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regression": ridge}
+
+
+def _methods(metric: str, report: Report) -> dict[str, Predict]:
+    if not report.facts["shots"]:
+        return {}  # they have nothing to go by
+    return CLASSIFIERS if metric == "accuracy" else REGRESSORS
+
+
+def _known_optimum(source: TaskSource) -> dict[str, Predict]:
+    """Of generated customers the best possible answer is known."""
+    generated = isinstance(source, ParquetSource) and source.store.manifest.name == NAME
+    return {"Bayes optimum": bayes_optimum} if generated else {}
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:

@@ -120,6 +120,7 @@ class AlgorithmConfig(Section):
     distance: Literal["euclidean", "cosine"] = Field("euclidean", description="protonet")
     temperature: float = Field(10.0, gt=0, description="protonet: factor of the cosine")
     ridge: float = Field(1.0, gt=0, description="r2d2: initial strength of the ridge, learned")
+    prior_head: bool = Field(False, description="r2d2 in regression: shrink to a learned head, not to zero")
 
     @model_validator(mode="after")
     def _known(self) -> AlgorithmConfig:

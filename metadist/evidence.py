@@ -53,8 +53,7 @@ def run_evidence(
         if pooled.num_steps:
             scores["pooled, fine-tuned"] = pooled.scores.query[metric][:, -1]
     found = {name: figures_of(metric, values.astype(np.float64), ours) for name, values in scores.items()}
-    alone = run_baselines(run_dir, report, overrides) if report.facts["shots"] else {}  # of no support set: nothing
-    return {**found, **alone}
+    return {**found, **run_baselines(run_dir, report, overrides)}
 
 
 def _from_the_start(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> Report:

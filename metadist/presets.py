@@ -22,7 +22,7 @@ READS: dict[str, frozenset[str]] = {
     "imaml": COMMON | INNER | {"proximal", "cg_steps", "hessian"},
     "protonet": COMMON | {"distance", "temperature"},
     "protomaml": COMMON | INNER | MODES | SWITCHES,
-    "r2d2": COMMON | {"ridge"},
+    "r2d2": COMMON | {"ridge", "prior_head"},
 }
 
 # One of the user's own may read all of them.

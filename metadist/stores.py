@@ -7,10 +7,15 @@ from pathlib import Path
 
 from metadist.config import RunConfig
 from tasks_store import Manifest, StoreMissing, named_store, resolve_store
+from tasks_store.generators.customers import build_customers
 from tasks_store.generators.glyphs import build_glyphs
 from tasks_store.generators.sinusoids import build_sinusoids
 
-GENERATORS: dict[str, Callable[[Path], Manifest]] = {"glyphs": build_glyphs, "sinusoids": build_sinusoids}
+GENERATORS: dict[str, Callable[[Path], Manifest]] = {
+    "customers": build_customers,
+    "glyphs": build_glyphs,
+    "sinusoids": build_sinusoids,
+}
 
 
 def locate(config: RunConfig, on_message: Callable[[str], None]) -> str | None:

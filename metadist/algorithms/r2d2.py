@@ -8,8 +8,13 @@ of support features X (S, D) and targets Y (S, O; labels as one-hot rows) is
 by whichever system is smaller (the right one is the Woodbury form, S below D). The outputs of features Z are
 ``a Z W + b``; l (by its logarithm), a and b are learned by the outer loop.
 
+With ``prior_head`` a regression shrinks not to zero but to a head W0 that is learned, too: W0 + the ridge regression of
+what it leaves over. That is the mean of a Bayesian linear regression whose prior is learned, as in Harrison, Sharma and
+Pavone, "Meta-Learning Priors for Efficient Online Bayesian Regression", WAFR 2018; without examples it is W0.
+
 Differs from the paper: l begins at ``ridge``; classes have no b, since a shift of all logits changes no softmax;
-their second method, logistic regression by Newton's steps, is not here.
+their second method, logistic regression by Newton's steps, is not here. Differs from Harrison et al.: the prior's
+precision is ``l`` times the identity, since the features can take on any other, and the loss is that of the mean.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ from metadist.algorithms.interface import MetaAlgorithm
 from metadist.algorithms.one_pass import one_pass
 from metadist.algorithms.protonet import one_hot
 from metadist.config import AlgorithmConfig
+from metadist.errors import ConfigError
 from metadist.models.functional import Model
 from metadist.objectives import Objective
 from metadist.parameters import MetaParams, Params
@@ -33,14 +39,23 @@ def r2d2(model: Model, objective: Objective, settings: AlgorithmConfig, spec: Ta
     """R2D2 for an embedding ``model`` and tasks of ``spec``."""
 
     labels = spec.kind == "classes"
+    if labels and settings.prior_head:
+        raise ConfigError(
+            "algorithm.prior_head is for regression: the classes of a task have no order to learn a head by"
+        )
 
     def init(seed: int) -> MetaParams:
         inner = {"log_ridge": torch.tensor(math.log(settings.ridge)), "scale": torch.ones(())}
+        if settings.prior_head:
+            inner["prior"] = torch.zeros(_width(model, spec), spec.outputs)
         return MetaParams(model.initial(seed), inner if labels else {**inner, "shift": torch.zeros(())})
 
     def make_head(meta: MetaParams, features: Tensor, support: Batch) -> Params:
         wanted = one_hot(support.y, spec.outputs, features.dtype) if labels else support.y
-        weight = ridge(features, wanted, meta.inner["log_ridge"].exp(), support.weight)
+        prior = meta.inner.get("prior")
+        left = wanted if prior is None else wanted - features @ prior
+        weight = ridge(features, left, meta.inner["log_ridge"].exp(), support.weight)
+        weight = weight if prior is None else prior + weight
         scaled = meta.inner["scale"] * weight
         return {"weight": scaled} if labels else {"weight": scaled, "shift": meta.inner["shift"]}
 
@@ -51,6 +66,11 @@ def r2d2(model: Model, objective: Objective, settings: AlgorithmConfig, spec: Ta
     return one_pass(
         model, objective, init=init, make_head=make_head, outputs=outputs, normalisation=settings.normalisation
     )
+
+
+def _width(model: Model, spec: TaskSpec) -> int:
+    with torch.no_grad():
+        return int(model.forward(model.initial(0), torch.zeros(2, *spec.input_shape))[0].shape[1])
 
 
 def ridge(features: Tensor, wanted: Tensor, strength: Tensor, weight: Tensor | None = None) -> Tensor:

@@ -25,6 +25,7 @@ Where = Annotated[str, typer.Argument(help="A store's folder, URI or name.")]
 class Generator(enum.StrEnum):
     """Stores that are made, not imported."""
 
+    customers = "customers"
     glyphs = "glyphs"
     sinusoids = "sinusoids"
 

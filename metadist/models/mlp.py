@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metadist.tasks import TaskSpec
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "softplus": nn.Softplus}
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "softplus": nn.Softplus, "identity": nn.Identity}
 
 
 class MLP(nn.Module):
@@ -41,7 +41,7 @@ def build(
     spec: TaskSpec,
     *,
     hidden: Sequence[int] = (40, 40),
-    activation: Literal["relu", "tanh", "gelu", "softplus"] = "relu",
+    activation: Literal["relu", "tanh", "gelu", "softplus", "identity"] = "relu",
     truncated_normal: bool = False,
     context: int = 0,
     embedding: bool = False,

@@ -41,6 +41,7 @@ class Case:
             differences of that loss are an oracle, too.
         dead: Patterns of leaves whose direction is zero, with the reason.
         regression: Whether it can solve regression tasks.
+        classes: Whether it can solve classification tasks.
         per_step: Whether it learns a scale and a shift of the norm for each inner step: needs a net with a norm.
         context: Width of the context vector that the net must have; 0 for none.
     """
@@ -51,6 +52,7 @@ class Case:
     scalar: bool
     dead: Mapping[str, str] = field(default_factory=dict)
     regression: bool = True
+    classes: bool = True
     per_step: bool = False
     context: int = 0
 
@@ -70,14 +72,14 @@ class Case:
     def fits(self, problem: Problem) -> bool:
         """Whether the algorithm can solve the problem with its net."""
         return (
-            (self.regression or not problem.regression)
+            (self.regression if problem.regression else self.classes)
             and (not self.per_step or problem.normalises)
             and (not self.context or problem.takes_context)
         )
 
 
 def _case(name: str, algorithm: str, oracle: str = "through the loop", *, scalar: bool = False, **rest: Any) -> Case:
-    own = {key: rest.pop(key) for key in ("dead", "regression", "per_step", "context") if key in rest}
+    own = {key: rest.pop(key) for key in ("dead", "regression", "classes", "per_step", "context") if key in rest}
     settings = {} if family_of(algorithm) in ONE_PASS else {"inner_steps": 1, "inner_lr": 0.3}
     return Case(name=name, section={"name": algorithm, **settings, **rest}, oracle=oracle, scalar=scalar, **own)
 
@@ -116,6 +118,7 @@ CASES = (
     ),
     _case("protonet-cosine", "protonet", "prototypes", scalar=True, regression=False, distance="cosine"),
     _case("r2d2", "r2d2", "ridge", scalar=True, ridge=0.5),
+    _case("r2d2-prior", "r2d2", "ridge", scalar=True, ridge=0.5, prior_head=True, classes=False),
 )
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {

@@ -219,7 +219,9 @@ def _closed_form(problem: Problem, phi: Weights, support: Half, query: Half) -> 
         labels = support[1].dtype == torch.int64
         wanted = torch.eye(problem.ways, dtype=features.dtype)[support[1]] if labels else support[1]
         gram = features.T @ features + phi["inner.log_ridge"].exp() * torch.eye(features.shape[1], dtype=features.dtype)
-        found = phi["inner.scale"] * queries @ torch.linalg.inv(gram) @ features.T @ wanted
+        prior = phi.get("inner.prior", torch.zeros(features.shape[1], wanted.shape[1], dtype=features.dtype))
+        ridge = gram - features.T @ features
+        found = phi["inner.scale"] * queries @ torch.linalg.inv(gram) @ (features.T @ wanted + ridge @ prior)
         return loss(found if labels else found + phi["inner.shift"], query[1])
     centres = [features[support[1] == way].mean(0) for way in range(problem.ways)]
     if problem.settings["distance"] == "cosine":

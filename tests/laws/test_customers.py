@@ -1,0 +1,69 @@
+"""Customers, whose best possible answer is known: the optimum is one, and the recipe comes close to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metadist
+from metadist.evidence import run_evidence
+from metadist.run import evaluate_sizes
+from metadist.settings import load_config
+from tasks_store import Store, load_split
+from tasks_store.generators.customers import NOISE, bayes_optimum, build_customers, population
+
+ROOT = Path(__file__).parents[2]
+SIZES = (0, 1, 5, 20)
+
+
+def test_the_optimum_is_the_posterior_mean_in_its_other_form() -> None:
+    """By precisions instead of covariances, and without rows the mean of all customers."""
+    draw, known = np.random.default_rng(0), population()
+    x, y, queries = (draw.normal(size=shape).astype(np.float32) for shape in ((7, 4), (7, 1), (3, 4)))
+    a, q = (np.c_[rows.astype(float), np.ones(len(rows))] for rows in (x, queries))
+    precision = np.linalg.inv(known.covariance)
+    posterior = np.linalg.inv(precision + a.T @ a / NOISE**2)
+    mean = posterior @ (precision @ known.mean + a.T @ y[:, 0].astype(float) / NOISE**2)
+    assert np.allclose(bayes_optimum(x, y, queries)[:, 0], q @ mean, rtol=1e-8)
+    assert np.allclose(bayes_optimum(x[:0], y[:0], queries)[:, 0], q @ known.mean)
+
+
+def test_no_other_prior_does_better(tmp_path: Path) -> None:
+    """The store's customers are what the optimum supposes: its error falls to the noise, and a ridge's is larger."""
+    build_customers(tmp_path / "store", sizes={"train": 2, "validation": 2, "test": 400})
+    data = load_split(Store.open(tmp_path / "store"), "test")
+    errors: dict[str, list[float]] = {"optimum": [], "ridge": []}
+    for start, count in zip(data.offsets[:-1], data.counts, strict=True):
+        x, y = (data.arrays[name][start : start + count] for name in ("x", "y"))
+        y = y.reshape(count, 1)
+        optimum = bayes_optimum(x[:40], y[:40], x[40:])
+        a, q = (np.c_[rows.astype(float), np.ones(len(rows))] for rows in (x[:40], x[40:]))
+        ridge = q @ np.linalg.solve(a.T @ a + np.eye(5), a.T @ y[:40])
+        errors["optimum"].append(float(((optimum - y[40:]) ** 2).mean()))
+        errors["ridge"].append(float(((ridge - y[40:]) ** 2).mean()))
+    gap = np.array(errors["ridge"]) - np.array(errors["optimum"])
+    assert gap.mean() > 3 * gap.std(ddof=1) / np.sqrt(len(gap))
+    assert NOISE**2 < np.mean(errors["optimum"]) < 1.25 * NOISE**2
+
+
+@pytest.mark.laws
+def test_the_recipe_comes_close_to_the_optimum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within 5 % with 0, 1, 5 and 20 rows, where the pooled model is not once there are rows."""
+    monkeypatch.setenv("METADIST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = metadist.train(load_config("customers"), run_dir=tmp_path / "run")
+    table = {}
+    for size, report in evaluate_sizes(run.run_dir, SIZES).items():
+        wanted = {"evaluation.support": list(SIZES), "evaluation.shots": size}
+        found = run_evidence(run.run_dir, report, wanted, lambda message: None)
+        best = found["Bayes optimum"]["mse"]
+        ours, pooled = report.at("mse")[0] / best, found["pooled model"]["mse"] / best
+        table[size] = {"optimum": best, "run / optimum": ours, "pooled / optimum": pooled}
+        assert 0.98 < ours < 1.05
+        assert pooled > 1.05 or size == 0
+    (ROOT / "build").mkdir(exist_ok=True)
+    (ROOT / "build" / "customers.json").write_text(json.dumps(table, indent=1))
+    print(json.dumps(table, indent=1))
