@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metadist.errors import UsageError
 from metadist.evaluate import Report, better, mean_ci95
+from metadist.objectives import Objective, build_objective, regression
+from metadist.presets import is_own
 from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import build_source
 from metadist.tasks import Batch
@@ -27,7 +30,9 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
     classes = source.spec.kind == "classes"
-    metric = "accuracy" if classes else "mse"
+    shipped = not is_own(config.objective.name) and report.decides in report.scores.query
+    metric = "accuracy" if classes else str(report.decides) if shipped else "mse"
+    error = regression(metrics=("mse",)) if is_own(config.objective.name) else build_objective(config.objective)
     if metric not in report.scores.query:
         raise UsageError(
             f"baselines are compared by {metric}, which objective {config.objective.name} does not measure; "
@@ -42,7 +47,10 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
         for index in range(len(support[1])):
             for name, method in methods.items():
                 found = method(support[0][index], support[1][index], query[0][index])
-                scores[name].append(_score(metric, found, query[1][index]))
+                truth = query[1][index]
+                scores[name].append(
+                    float((found == truth).mean()) if classes else _measured(error, metric, found, truth)
+                )
     ours = report.scores.query[metric][:, -1].astype(np.float64)
     return {name: _figures(metric, np.array(values), ours) for name, values in scores.items()}
 
@@ -87,8 +95,10 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return (x / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
-def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
-    return float((found == truth).mean()) if metric == "accuracy" else float(((found - truth) ** 2).mean())
+def _measured(objective: Objective, metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
+    outputs = torch.from_numpy(np.array(found, np.float64))
+    batch = Batch(outputs, torch.from_numpy(np.array(truth, np.float64)))
+    return float({"loss": objective.loss(outputs, batch), **objective.metrics(outputs, batch)}[metric])
 
 
 def _figures(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:
