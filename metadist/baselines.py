@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metadist.config import RunConfig
 from metadist.errors import UsageError
 from metadist.evaluate import Report, better, mean_ci95
+from metadist.objectives import Objective, build_objective, regression
+from metadist.presets import is_own
 from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import ParquetSource, build_source
 from metadist.tasks import Batch, TaskSource
@@ -32,8 +35,9 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     """
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
-    metric = metric_of(report)
-    methods = {**_methods(metric, report), **_known_optimum(source)}
+    metric, classes = metric_of(report, config), source.spec.kind == "classes"
+    methods = {**_methods(classes, report), **_known_optimum(source, metric)}
+    error = regression(metrics=("mse",)) if is_own(config.objective.name) else build_objective(config.objective)
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for start in range(0, report.num_tasks, CHUNK):
         task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
@@ -42,21 +46,26 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
         for index in range(len(support[1])):
             for name, method in methods.items():
                 found = method(support[0][index], support[1][index], query[0][index])
-                scores[name].append(_score(metric, found, query[1][index]))
+                truth = query[1][index]
+                scores[name].append(
+                    float((found == truth).mean()) if classes else _measured(error, metric, found, truth)
+                )
     ours = report.scores.query[metric][:, -1].astype(np.float64)
     return {name: figures_of(metric, np.array(values), ours) for name, values in scores.items()}
 
 
-def metric_of(report: Report) -> str:
-    """The metric that baselines of the report's tasks are compared by.
+def metric_of(report: Report, config: RunConfig) -> str:
+    """The metric that baselines of the report's tasks are compared by: accuracy, the deciding one of a shipped
+    regression, or the squared error.
 
     Raises:
         UsageError: the report does not have it.
     """
-    metric = "accuracy" if "ways" in report.facts else "mse"
+    shipped = not is_own(config.objective.name) and report.decides in report.scores.query
+    metric = "accuracy" if "ways" in report.facts else str(report.decides) if shipped else "mse"
     if metric not in report.scores.query:
         raise UsageError(
-            f"baselines are compared by {metric}, which the run's objective does not measure; "
+            f"baselines are compared by {metric}, which objective {config.objective.name} does not measure; "
             f"it measures {', '.join(report.scores.query)}"
         )
     return metric
@@ -116,16 +125,16 @@ CLASSIFIERS: dict[str, Predict] = {
 REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regression": ridge}
 
 
-def _methods(metric: str, report: Report) -> dict[str, Predict]:
+def _methods(classes: bool, report: Report) -> dict[str, Predict]:
     if not report.facts["shots"]:
         return {}  # they have nothing to go by
-    return CLASSIFIERS if metric == "accuracy" else REGRESSORS
+    return CLASSIFIERS if classes else REGRESSORS
 
 
-def _known_optimum(source: TaskSource) -> dict[str, Predict]:
-    """Of generated customers the best possible answer is known."""
+def _known_optimum(source: TaskSource, metric: str) -> dict[str, Predict]:
+    """Of generated customers the answer with the smallest squared error is known."""
     generated = isinstance(source, ParquetSource) and source.store.manifest.name == NAME
-    return {"Bayes optimum": bayes_optimum} if generated else {}
+    return {"Bayes optimum": bayes_optimum} if generated and metric == "mse" else {}
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
@@ -138,8 +147,10 @@ def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return (x / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
-def _score(metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
-    return float((found == truth).mean()) if metric == "accuracy" else float(((found - truth) ** 2).mean())
+def _measured(objective: Objective, metric: str, found: NDArray[Any], truth: NDArray[Any]) -> float:
+    outputs = torch.from_numpy(np.array(found, np.float64))
+    batch = Batch(outputs, torch.from_numpy(np.array(truth, np.float64)))
+    return float({"loss": objective.loss(outputs, batch), **objective.metrics(outputs, batch)}[metric])
 
 
 def figures_of(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:

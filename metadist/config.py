@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from metadist.objective_settings import objective_options
 from metadist.presets import (
     OBJECTIVES,
     OWN,
@@ -63,15 +64,16 @@ class ModelConfig(Section):
 
 
 class ObjectiveConfig(Section):
-    """What a task minimises: ``classification``, ``regression``, or ``"my_package.module:build"`` with ``options``."""
+    """What a task minimises: ``classification``, ``regression``, or ``"my_package.module:build"``."""
 
     name: str
-    options: dict[str, Any] = Field({}, description="arguments of an objective of your own")
+    options: dict[str, Any] = Field({}, description="see metadist.objective_settings; or of an objective of your own")
 
     @model_validator(mode="after")
     def _known(self) -> ObjectiveConfig:
         if not is_own(self.name):
-            check_shipped("objective.name", self.name, OBJECTIVES, self.options)
+            check_shipped("objective.name", self.name, OBJECTIVES, {})
+            objective_options(self.name, self.options)
         return self
 
 
@@ -201,7 +203,7 @@ class RunConfig(Section):
                 f"{self.objective.name}; use one of {', '.join(known)}"
             )
         decides, maximise = metric or known[0], self.evaluation.maximise
-        if decides in ("accuracy", "loss", "mse") and maximise not in (None, larger_is_better(decides)):
+        if decides in known and not is_own(self.objective.name) and maximise not in (None, larger_is_better(decides)):
             raise ValueError(f"evaluation.maximise {maximise} contradicts evaluation.metric {decides}")
         return self
 
@@ -256,4 +258,7 @@ def import_paths(config: RunConfig, *, served: bool = False) -> dict[str, str]:
 def metrics_of(config: RunConfig) -> tuple[str, ...]:
     """Metrics that an evaluation of this run reports, the one that decides by default first; of an objective of one's
     own only the loss is known before it is built."""
-    return {"classification": ("accuracy", "loss"), "regression": ("mse", "loss")}.get(config.objective.name, ("loss",))
+    objective = config.objective
+    if is_own(objective.name):
+        return ("loss",)
+    return (*objective_options(objective.name, objective.options).measured, "loss")

@@ -39,15 +39,15 @@ def run_evidence(
     Raises:
         UsageError: the report has no metric that baselines are compared by.
     """
-    metric = metric_of(report)
-    ours = report.scores.query[metric][:, -1].astype(np.float64)
     where = {key: value for key, value in overrides.items() if not key.startswith("evaluation.")}
     config = read_config(run_dir, where)
+    metric = metric_of(report, config)
+    ours = report.scores.query[metric][:, -1].astype(np.float64)
     scores = {}
     if report.num_steps and config.algorithm.family not in ONE_PASS:
         scores["zero inner steps"] = report.scores.query[metric][:, 0]
     scores["random start, adapted"] = _from_the_start(run_dir, report, overrides).scores.query[metric][:, -1]
-    if metric == "mse":
+    if "ways" not in report.facts:
         pooled = _pooled(run_dir, config, report, overrides, on_message)
         scores["pooled model"] = pooled.scores.query[metric][:, 0]
         if pooled.num_steps:

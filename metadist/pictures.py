@@ -8,7 +8,8 @@ from pathlib import Path
 from metadist.plots import metric_series, plot_inner_steps, plot_training_curve
 from metadist.tracking import read_events
 
-SHOWN = ("train/query_loss", "train/query_accuracy", "validation/loss", "validation/accuracy", "validation/mse")
+_JUDGED = ("loss", "accuracy", "mse", "mae", "pinball")
+SHOWN = ("train/query_loss", "train/query_accuracy", *(f"validation/{name}" for name in _JUDGED))
 
 
 def draw(run_dir: Path) -> list[Path]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Series = Sequence[tuple[int, float]]
 """(outer step, value), in order."""
 
-_ERRORS = ("loss", "mse")  # where less is better; a panel of their own, on a logarithmic scale
-_SCORES = ("accuracy", "loss", "mse")
+_ERRORS = ("loss", "mse", "mae", "pinball")  # where less is better; a panel of their own, on a logarithmic scale
+_SCORES = ("accuracy", "loss", "mse", "mae", "pinball")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by everyone
 _SMOOTH_FROM = 100
 

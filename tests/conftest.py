@@ -18,6 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from metadist import numerics
 from tasks_store import named_store
+from tasks_store.generators.customers import build_customers
 from tasks_store.generators.glyphs import build_glyphs
 from tasks_store.generators.sinusoids import build_sinusoids
 from tasks_store.importers.omniglot import import_omniglot
@@ -97,6 +98,13 @@ def sinusoids(home: Path) -> str:
     """The store ``sinusoids``, with fewer rows."""
     sizes = {"train": 1000, "validation": 200, "test": 200}
     return build_once("sinusoids", lambda place: build_sinusoids(place, sizes=sizes))
+
+
+@pytest.fixture(scope="session")
+def customers(home: Path) -> str:
+    """The store ``customers``, with fewer of them."""
+    sizes = {"train": 20, "validation": 5, "test": 5}
+    return build_once("customers", lambda place: build_customers(place, sizes=sizes))
 
 
 @pytest.fixture(scope="session")

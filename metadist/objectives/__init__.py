@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from metadist.config import ObjectiveConfig
 from metadist.errors import ConfigError
+from metadist.objective_settings import ClassificationOptions, objective_options
 from metadist.objectives.supervised import Objective, classification, mean_over_examples, regression
 from metadist.own_code import built
 from metadist.presets import is_own
@@ -18,7 +19,10 @@ def build_objective(config: ObjectiveConfig) -> Objective:
         ConfigError: one of the user's own cannot be built, or is no `Objective`.
     """
     if not is_own(config.name):
-        return {"classification": classification, "regression": regression}[config.name]()
+        options = objective_options(config.name, config.options)
+        if isinstance(options, ClassificationOptions):
+            return classification(options.label_smoothing)
+        return regression(options.loss, delta=options.delta, quantile=options.quantile, metrics=options.measured)
     found = built(config.name, "objective.name", **config.options)
     # By its fields: in a served model our own classes have another home than those that a user's code imports.
     if getattr(found, "_fields", ()) != Objective._fields or not all(map(callable, found)):

@@ -43,7 +43,7 @@ def population() -> Population:
 
 
 def bayes_optimum(x: NDArray[np.float32], y: NDArray[np.float32], queries: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The best prediction (Q, 1) for ``queries`` (Q, INPUTS) of a customer with K rows (K, INPUTS), (K, 1); K may be 0."""
+    """The best prediction (Q, 1) for ``queries`` (Q, INPUTS), given K >= 0 rows x (K, INPUTS) and y (K, 1)."""
     known = population()
     features = _with_one(x)
     gain = np.linalg.solve(

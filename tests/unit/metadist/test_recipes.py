@@ -19,7 +19,7 @@ SMALLER: dict[str, Any] = {
     "engine.compile": "off",
     "cluster.backend": "local",
 }
-STORES = {"glyphs": "few_glyphs", "omniglot": "omniglot", "sinusoids": "sinusoids"}
+STORES = {"customers": "customers", "glyphs": "few_glyphs", "omniglot": "omniglot", "sinusoids": "sinusoids"}
 
 
 @pytest.mark.slow
