@@ -86,7 +86,8 @@ REGRESSORS: dict[str, Predict] = {"support mean": support_mean, "ridge regressio
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    assert not isinstance(batch.x, dict)
+    if isinstance(batch.x, dict):
+        raise UsageError("baselines compare numbers, and these tasks have token ids: leave --baselines out")
     return batch.x.flatten(2).numpy(), batch.y.numpy()
 
 

@@ -5,7 +5,8 @@ bundle.json            configuration, task, raw columns, fingerprints, figures, 
 weights.safetensors    meta-learned leaves       frozen.safetensors   frozen leaves, where there are any
 report.json, tasks.npz evaluation on the fixed test tasks, computed by the served function itself
 selftest.npz           some of these tasks, raw, with the answers that must come back
-user_code/             source of the user's own model, algorithm and objective
+transforms.npz         what fitted transforms learned, where there are any
+user_code/             source of the user's own model, algorithm, objective and transforms
 ```
 """
 
@@ -33,6 +34,7 @@ FACTS = "bundle.json"
 WEIGHTS = "weights.safetensors"
 FROZEN = "frozen.safetensors"
 SELF_TEST = "selftest.npz"
+TRANSFORMS = "transforms.npz"
 
 
 @dataclass(frozen=True, slots=True)
