@@ -19,14 +19,16 @@ from torch import Tensor
 
 from metadist import numerics
 from metadist.algorithms import Adapted
-from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, TRANSFORMS, WEIGHTS, Bundle, read_bundle
 from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
+from metadist.models.functional import Inputs
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
 from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
+from metadist.transforms import Chain, read_chain
 
 MAX_INNER_STEPS = 1000
 
@@ -121,6 +123,7 @@ class Adapter:
         with self.computing():
             _, self.objective, self.algorithm = build_parts(config.model_copy(update={"model": settings}), bundle.spec)
         self.meta = _read_weights(bundle)
+        self.chain = _read_chain(bundle)
         self._context = Context(
             torch.tensor(bundle.facts["step"] / config.outer.num_steps), torch.tensor(0, dtype=torch.int64)
         )
@@ -185,12 +188,12 @@ class Adapter:
             numerics.pin(self.bundle.config.engine.threads)
             yield
 
-    def tensor(self, raw: NDArray[np.float32]) -> Tensor:
+    def tensor(self, raw: NDArray[Any]) -> Inputs:
         """Raw inputs (N, *stored shape), transformed as in training, in aligned memory."""
-        from metadist.transforms import apply_transforms  # its package reads Parquet
-
-        # With a leading task axis, as in training: a transform may look at the number of axes.
-        return aligned(apply_transforms(self.bundle.config.tasks.transform, raw[None])[0], torch.float32)
+        found = self.chain(raw[None])  # with a leading task axis, as in training
+        return (
+            {name: aligned(leaf[0]) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found[0])
+        )
 
     def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
         num_steps = _checked_steps(self.inner_steps if inner_steps is None else inner_steps)
@@ -231,6 +234,14 @@ def _checked_steps(inner_steps: Any) -> int:
     if not whole or not 0 <= inner_steps <= MAX_INNER_STEPS:
         raise UsageError(f"inner_steps is {inner_steps!r}; use a whole number from 0 to {MAX_INNER_STEPS}")
     return int(inner_steps)
+
+
+def _read_chain(bundle: Bundle) -> Chain:
+    path = bundle.folder / TRANSFORMS
+    if not path.exists():
+        return read_chain(bundle.config.tasks.transform, {})
+    with np.load(path, allow_pickle=False) as fitted:
+        return read_chain(bundle.config.tasks.transform, dict(fitted))
 
 
 def _read_weights(bundle: Bundle) -> MetaParams:

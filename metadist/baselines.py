@@ -138,7 +138,8 @@ def _known_optimum(source: TaskSource, metric: str) -> dict[str, Predict]:
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    assert not isinstance(batch.x, dict)
+    if isinstance(batch.x, dict):
+        raise UsageError("baselines compare numbers, and these tasks have token ids: leave --baselines out")
     return batch.x.flatten(2).numpy(), batch.y.numpy()
 
 

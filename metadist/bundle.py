@@ -5,8 +5,9 @@ bundle.json            configuration, task, raw columns, fingerprints, figures, 
 weights.safetensors    meta-learned leaves       frozen.safetensors   frozen leaves, where there are any
 report.json, tasks.npz evaluation on the fixed test tasks, computed by the served function itself
 selftest.npz           some of these tasks, raw, with the answers that must come back
+transforms.npz         what fitted transforms learned, where there are any
 encoder/               shape of a pretrained encoder, whose weights are in the files above
-user_code/             source of the user's own model, algorithm and objective
+user_code/             source of the user's own model, algorithm, objective and transforms
 ```
 """
 
@@ -35,6 +36,7 @@ WEIGHTS = "weights.safetensors"
 FROZEN = "frozen.safetensors"
 ENCODER = "encoder"
 SELF_TEST = "selftest.npz"
+TRANSFORMS = "transforms.npz"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from metadist.presets import (
     larger_is_better,
 )
 from metadist.sections import CheckpointConfig, ClusterConfig, EngineConfig, EvaluationConfig, Section, TrackingConfig
-from metadist.task_settings import Shape, TasksConfig, Transform
+from metadist.task_settings import Shape, TasksConfig
+from metadist.transform_settings import Transform
 
 __all__ = [
     "AlgorithmConfig",
@@ -246,10 +247,13 @@ def check_support(config: RunConfig) -> None:
 
 def import_paths(config: RunConfig, *, served: bool = False) -> dict[str, str]:
     """Configuration keys that name code of the user's own, with the import paths; ``served``: what a bundle needs."""
+    transforms = list(dict.fromkeys(part.name for part in config.tasks.transform if is_own(part.name)))
+    more = [f"tasks.transform.{place}" for place in range(1, len(transforms))]
     named = {
         "model.factory": config.model.factory,
         "algorithm.name": config.algorithm.name if config.algorithm.family == OWN else None,
         "objective.name": config.objective.name if is_own(config.objective.name) else None,
+        **dict(zip(("tasks.transform", *more), transforms, strict=False)),
         "tasks.source": config.tasks.source if is_own(config.tasks.source) and not served else None,
     }
     return {key: path for key, path in named.items() if path is not None}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from metadist.sections import Section
+from metadist.sections import Section, checked_options
 
-T = TypeVar("T", bound=Section)
 RegressionMetric = Literal["mse", "mae", "pinball"]
 MEASURED_BY: dict[str, tuple[RegressionMetric, ...]] = {  # where options.metrics names none
     "mse": ("mse",),
@@ -70,24 +68,3 @@ def objective_options(name: str, options: Mapping[str, Any]) -> Options:
         ValueError: one that it does not have, or a value that does not fit.
     """
     return checked_options(OPTIONS[name], options, f"objective {name}")
-
-
-def checked_options(section: type[T], options: Mapping[str, Any], who: str) -> T:
-    """The options of ``who`` as a section, problems in one line.
-
-    Raises:
-        ValueError: an option that it does not have, or a value that does not fit.
-    """
-    try:
-        return section.model_validate(dict(options))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        known = list(section.model_fields)
-        if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{who} has no option {where!r}{hint} (known: {', '.join(known) or 'none'})") from None
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f"{where}: {message} (got {problem['input']!r})" if where else message
-        raise ValueError(f"options of {who}: {given}") from None

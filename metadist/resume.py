@@ -18,6 +18,8 @@ from metadist.canary import sung
 from metadist.checkpoint import Checkpoint
 from metadist.errors import ConfigError
 from metadist.outer import Outer
+from metadist.settings import CODE
+from metadist.sources import fitted_digest
 from metadist.tracking import Journal
 from metadist.worker import Assembly
 
@@ -94,6 +96,8 @@ def start_of(
     for name in accept.names:
         if name not in differences:
             on_message(f"--accept {name}: it does not differ, so there was nothing to accept")
+    if not any(name == "tasks.transform" or name.startswith(CODE) for name in differences):
+        run_folder.check_fitted(run_dir, fitted_digest(parts.source))
     damages: list[str] = []
     saved = checkpoint.newest_whole(run_dir, damages.append)
     for damage in damages:

@@ -31,7 +31,7 @@ from metadist.plan_line import plan_line
 from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
 from metadist.settings import fingerprint, flat, load_config, numbers_of
-from metadist.sources import left_out, told_left_out
+from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
@@ -217,7 +217,12 @@ def _open_journal(
         journal.truncate_to(0)
     forget(folder)
     journal.status("RUNNING")
-    extra = {"location": location, "version": __version__, "accepted": start.accepted}
+    extra = {
+        "location": location,
+        "version": __version__,
+        "accepted": start.accepted,
+        "transforms": fitted_digest(parts.source),
+    }
     run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
     tags = {
         "metadist.version": __version__,

@@ -109,6 +109,22 @@ def check_resume(
     return {**changed, **numeric}
 
 
+def check_fitted(run_dir: Path, digest: str) -> None:
+    """Refuse transforms that learned something else than those of the run, although nothing that they are configured
+    by has changed.
+
+    Raises:
+        FingerprintMismatch: with both digests.
+    """
+    before = read_fingerprint(run_dir).get("transforms", "")
+    if before != digest:
+        raise FingerprintMismatch(
+            f"{run_dir} was trained with transforms that had learned {before[:12] or 'nothing'} from the training "
+            f"split, here they learn {digest[:12] or 'nothing'}: another version of metadist, or a fit of your own "
+            "that does not follow from its values alone; another --run-dir starts afresh"
+        )
+
+
 def check_names(accept: Collection[str], known: Collection[str]) -> None:
     """Refuse to accept a difference in something that is not compared.
 

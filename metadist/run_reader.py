@@ -19,7 +19,7 @@ from metadist.failures import translated
 from metadist.groups import open_group, place_of
 from metadist.ownership import owned
 from metadist.parameters import MetaParams
-from metadist.sources import left_out, told_left_out
+from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
 from metadist.worker import Assembly, assemble_at, factory_of
 
@@ -103,6 +103,7 @@ def opened(run: Run, overrides: Mapping[str, Any] | None = None) -> Iterator[tup
     stored = run_folder.read_fingerprint(run.run_dir)
     numerics.pin(config.engine.threads)
     parts = assemble_at(config, stored["location"])
+    run_folder.check_fitted(run.run_dir, fitted_digest(parts.source))
     with translated(run.run_dir), place_of(config) as place:
         factory = factory_of(parts, stored["location"], place.device, run.run_dir)
         with open_group(config, place, factory, lambda event: None) as group:

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import difflib
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 
 class Section(BaseModel):
     """Base of all sections: frozen, and a key that is not known is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+T = TypeVar("T", bound=Section)
+
+
+def checked_options(section: type[T], options: Mapping[str, Any], who: str) -> T:
+    """The options of ``who`` as a section, problems in one line.
+
+    Raises:
+        ValueError: an option that it does not have, or a value that does not fit.
+    """
+    try:
+        return section.model_validate(dict(options))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        known = list(section.model_fields)
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"{who} has no option {where!r}{hint} (known: {', '.join(known) or 'none'})") from None
+        message = problem["msg"].removeprefix("Value error, ")
+        given = f"{where}: {message} (got {problem['input']!r})" if where else message
+        raise ValueError(f"options of {who}: {given}") from None
 
 
 class EngineConfig(Section):

@@ -8,12 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from metadist.presets import check_shipped, is_own
 from metadist.sections import Section
-
-
-class Transform(Section):
-    """A named step between column and tensor; ``pixels`` scales uint8 to 0..1 and adds the channel axis."""
-
-    name: Literal["pixels"]
+from metadist.transform_settings import Transform, check_order
 
 
 class Shape(Section):
@@ -74,6 +69,7 @@ class TasksConfig(Section):
         if self.kind == "groups" and self.target is None:
             raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
         self._check_order()
+        check_order(self.transform)
         return self._with_ways()
 
     def _check_order(self) -> None:

@@ -52,6 +52,7 @@ class TaskSpec:
         outputs: Width of the model's output: ways, or the width of y.
         shots: Support examples (a class, where there are classes).
         queries: Query examples (a class, where there are classes).
+        vocabulary: Number of different token ids where x are such (`tokenize`); then x is a dict of ids and mask.
     """
 
     kind: Literal["classes", "regression"]
@@ -59,6 +60,7 @@ class TaskSpec:
     outputs: int
     shots: int
     queries: int
+    vocabulary: int | None = None
 
     @property
     def support_size(self) -> int:

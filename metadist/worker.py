@@ -22,8 +22,9 @@ from metadist.presets import OWN
 from metadist.returned import check_initial
 from metadist.settings import CODE, code_of
 from metadist.shard import make_engine, make_shard_function
-from metadist.sources import build_shapes, build_source
+from metadist.sources import build_shapes, build_source, fitted_of
 from metadist.tasks import TaskSource
+from metadist.transforms.step import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,9 @@ def assemble(config: RunConfig, source: TaskSource, training: Sequence[TaskSourc
     return Assembly(config, source, model, objective, algorithm, layout_of(initial), shapes)
 
 
-def assemble_at(config: RunConfig, location: str | None) -> Assembly:
-    """`assemble` for the configured tasks, which lie at ``location``."""
-    source = build_source(config, location)
+def assemble_at(config: RunConfig, location: str | None, fitted: Mapping[str, Array] | None = None) -> Assembly:
+    """`assemble` for the configured tasks, which lie at ``location``; ``fitted``: what their transforms learned."""
+    source = build_source(config, location, fitted)
     return assemble(config, source, build_shapes(config, source, location))
 
 
@@ -103,6 +104,7 @@ class ShardFactory:
         frozen_file: File of the frozen leaves, or None where there are none.
         frozen_sha256: Digest that these leaves must have.
         code: The driver's source files of the user's own parts, with their SHA-256.
+        fitted: What the driver's transforms learned from the training split.
     """
 
     config: RunConfig
@@ -111,6 +113,7 @@ class ShardFactory:
     frozen_file: str | None = None
     frozen_sha256: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
+    fitted: Mapping[str, Array] | None = None
 
     def __call__(self) -> Callable[..., Any]:
         numerics.pin(self.config.engine.threads)
@@ -124,7 +127,7 @@ class ShardFactory:
         # Meta-learned values come with every step; only the frozen ones are read from disk.
         settings = self.config.model.model_copy(update={"weights": self.frozen_file})
         config = self.config.model_copy(update={"model": settings})
-        parts = assemble_at(config, self.location)
+        parts = assemble_at(config, self.location, self.fitted)
         found = tree_digest(parts.model.frozen)
         if found != self.frozen_sha256:
             raise DataError(
@@ -155,4 +158,5 @@ def factory_of(parts: Assembly, location: str | None, device: str, run_dir: Path
         frozen_file=publish_frozen(parts, run_dir),
         frozen_sha256=tree_digest(parts.model.frozen),
         code=code_of(parts.config),
+        fitted=fitted_of(parts.source),
     )

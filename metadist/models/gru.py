@@ -72,7 +72,7 @@ def build(
         width: Of the embedding and of the states.
         layers: Cells above each other.
         dropout: Share of a layer's states that are dropped in training.
-        vocabulary: Number of different token ids; None for sequences of numbers.
+        vocabulary: Number of different token ids; None for that of the tasks, or for sequences of numbers.
         zero_head: Start the head at zero, so that no class has a place of its own.
         embedding: No head: the outputs are the features.
     """

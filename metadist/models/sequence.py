@@ -64,6 +64,9 @@ def sequence_net(
         ModelError: the task's inputs are not sequences of that kind.
     """
     embed: nn.Module
+    vocabulary = spec.vocabulary if vocabulary is None else vocabulary
+    if vocabulary is not None and vocabulary < (spec.vocabulary or 0):
+        raise ModelError(f"model.options.vocabulary is {vocabulary}; the tasks have {spec.vocabulary} token ids")
     if vocabulary is not None and vocabulary < 1:
         raise ModelError(f"model.options.vocabulary is {vocabulary}; it is the number of different token ids")
     if vocabulary is None:

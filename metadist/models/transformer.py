@@ -101,7 +101,7 @@ def build(
         layers: Blocks of attention and a hidden layer four times as wide.
         heads: Of an attention.
         dropout: Share of what each half of a block adds that is dropped in training.
-        vocabulary: Number of different token ids; None for sequences of numbers.
+        vocabulary: Number of different token ids; None for that of the tasks, or for sequences of numbers.
         zero_head: Start the head at zero, so that no class has a place of its own.
         embedding: No head: the outputs are the features.
     """

@@ -15,7 +15,17 @@ from safetensors.torch import save_file
 
 from metadist import numerics, run_folder
 from metadist.adapter import Adapter
-from metadist.bundle import ENCODER, FROZEN, SELF_TEST, WEIGHTS, Bundle, published, read_bundle, write_facts
+from metadist.bundle import (
+    ENCODER,
+    FROZEN,
+    SELF_TEST,
+    TRANSFORMS,
+    WEIGHTS,
+    Bundle,
+    published,
+    read_bundle,
+    write_facts,
+)
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig, import_paths
 from metadist.errors import DataError
@@ -26,7 +36,7 @@ from metadist.registry.report import check_one_query, served_report
 from metadist.serving.inputs import RawColumn
 from metadist.serving.user_code import pack_code
 from metadist.settings import fingerprint, numbers_of
-from metadist.sources import ParquetSource, build_source
+from metadist.sources import ParquetSource, build_source, fitted_digest, fitted_of
 from metadist.tasks import TaskSource
 from metadist.version import __version__
 
@@ -87,18 +97,21 @@ def build_bundle(
             f"{stored['location']} is not the store of this run: its fingerprint is {source.fingerprint[:12]}, the "
             f"run was trained on {stored['data'][:12]}"
         )
+    run_folder.check_fitted(folder, fitted_digest(source))
     with published(final) as draft:
         facts = _facts(config, stored, saved, source, record)
         _write_weights(draft, folder, saved)
         _pack_encoder(draft, config)
+        fitted = fitted_of(source)
+        if fitted:
+            np.savez(draft / TRANSFORMS, allow_pickle=False, **fitted)
         own = import_paths(config, served=True)
         if own:
             facts["user_code"] = pack_code(own, draft)
         adapter = Adapter(Bundle(draft, facts, config))
-        raw = config.model_copy(update={"tasks": config.tasks.model_copy(update={"transform": ()})})
         report, self_test = served_report(
             adapter,
-            build_source(raw, stored["location"]),
+            source,
             split=SPLIT,
             num_tasks=count,
             facts=_report_facts(config, source),
@@ -136,6 +149,7 @@ def _facts(
             "store": stored["data"],
             "numerics": record,
             "code": served_code().digest,
+            **({"transforms": fitted_digest(source)} if fitted_digest(source) else {}),
         },
     }
 

@@ -60,8 +60,9 @@ def _signature(bundle: Bundle) -> Any:
     from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
     number, target = np.dtype(np.float32), bundle.target
-    inputs = TensorSpec(number, (-1, *bundle.input.shape), "support_x")
-    queries = TensorSpec(number, (-1, *bundle.input.shape), "query_x")
+    kind = np.dtype("O") if bundle.input.dtype == "string" else number
+    inputs = TensorSpec(kind, (-1, *bundle.input.shape), "support_x")
+    queries = TensorSpec(kind, (-1, *bundle.input.shape), "query_x")
     labels = (
         TensorSpec(np.dtype("O"), (-1,), "support_y")
         if target is None

@@ -17,6 +17,7 @@ from metadist.errors import GateRefused
 from metadist.evaluate import Report
 from metadist.parameters import aligned
 from metadist.shard import TaskScores
+from metadist.sources import ParquetSource
 from metadist.tasks import Batch, TaskSource
 
 CHUNK = 50
@@ -29,20 +30,30 @@ REGRESSION_QUERIES = 5
 class RawTask:
     """A fixed task as a caller would send it; ``query_y`` is what the caller does not know."""
 
-    support_x: NDArray[np.float32]
+    support_x: NDArray[Any]
     support_y: NDArray[Any]
-    query_x: NDArray[np.float32]
+    query_x: NDArray[Any]
     query_y: NDArray[Any]
 
 
 def raw_tasks(source: TaskSource, split: str, num_tasks: int) -> Iterator[RawTask]:
-    """The first fixed tasks of ``split``; ``source`` must be built without transforms."""
+    """The first fixed tasks of ``split``, inputs before any transform."""
     for start in range(0, num_tasks, CHUNK):
-        task = source.fixed(split, start, min(start + CHUNK, num_tasks))
-        assert task.support is not None and task.query is not None
-        halves = [np.asarray(leaf) for leaf in (task.support.x, task.support.y, task.query.x, task.query.y)]
+        stop = min(start + CHUNK, num_tasks)
+        if isinstance(source, ParquetSource):
+            support, query = source.raw_fixed(split, start, stop)
+            halves = [_sent(support.x), support.y, _sent(query.x), query.y]
+        else:
+            task = source.fixed(split, start, stop)
+            assert task.support is not None and task.query is not None
+            halves = [np.asarray(leaf) for leaf in (task.support.x, task.support.y, task.query.x, task.query.y)]
         for index in range(len(halves[0])):
             yield RawTask(*(half[index] for half in halves))
+
+
+def _sent(values: NDArray[Any]) -> NDArray[Any]:
+    """Stored values as a request and a file carry them: numbers as float32, text as text."""
+    return np.array(values.tolist(), np.str_) if values.dtype.hasobject else values.astype(np.float32)
 
 
 def served_report(
@@ -58,7 +69,7 @@ def served_report(
 
     Args:
         adapter: The model, exactly as it will be served.
-        source: The run's tasks, without transforms.
+        source: The run's tasks.
         split, num_tasks: Which fixed tasks.
         facts: What a figure means (ways, shots, queries, normalisation).
         on_task: Hears how many tasks are done.

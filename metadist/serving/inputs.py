@@ -36,8 +36,8 @@ class RawColumn:
         return cls(name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]))
 
 
-def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False) -> NDArray[np.float32]:
-    """Inputs (N, *shape) as float32, checked against the column that the model was trained on.
+def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False) -> NDArray[Any]:
+    """Inputs (N, *shape) as float32, or text (N,), checked against the column that the model was trained on.
 
     Args:
         values: Anything that numpy makes an array of.
@@ -46,8 +46,11 @@ def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False
         empty: Whether no examples are taken, too.
 
     Raises:
-        DataError: wrong shape, no examples, not numbers, not finite, fractions or values outside an integer column.
+        DataError: wrong shape, no examples, not numbers (of a text column: not strings), not finite, fractions
+            or values outside an integer column.
     """
+    if column.dtype == "string":
+        return _texts(values, column, what, empty=empty)
     array = _numbers(values, what)
     if empty and array.shape == (0,):
         return np.zeros((0, *column.shape), np.float32)
@@ -107,6 +110,18 @@ def targets(values: Any, count: int, column: RawColumn) -> NDArray[np.float32]:
     return array.reshape(count, width).astype(np.float32)
 
 
+def _texts(values: Any, column: RawColumn, what: str, *, empty: bool) -> NDArray[np.object_]:
+    texts = _flat(values, what)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"{what}[{place}] is {text!r}; {column.name!r} is text, a string an example")
+    if not texts and not empty:
+        raise DataError(f"{what} is empty; send at least one example")
+    found = np.empty(len(texts), object)
+    found[:] = texts
+    return found
+
+
 def _numbers(values: Any, what: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
@@ -146,10 +161,10 @@ def _integral(array: NDArray[Any], column: RawColumn, what: str) -> None:
 def _flat(labels: Any, what: str) -> list[Any]:
     if isinstance(labels, np.ndarray):
         if labels.ndim != 1:
-            raise DataError(f"{what} has shape {labels.shape}; it is a list of labels")
+            raise DataError(f"{what} has shape {labels.shape}; it is a list, one value an example")
         labels = labels.tolist()
     try:
         values = list(labels)
     except TypeError:
-        raise DataError(f"{what} is {type(labels).__name__}; it is a list of labels") from None
+        raise DataError(f"{what} is {type(labels).__name__}; it is a list, one value an example") from None
     return [value.item() if isinstance(value, np.generic) else value for value in values]

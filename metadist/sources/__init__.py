@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from metadist.config import RunConfig
 from metadist.errors import ConfigError
@@ -11,8 +11,18 @@ from metadist.presets import is_own
 from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource
+from metadist.transforms.step import Array
 
-__all__ = ["ParquetSource", "SinusoidSource", "build_shapes", "build_source", "left_out", "told_left_out"]
+__all__ = [
+    "ParquetSource",
+    "SinusoidSource",
+    "build_shapes",
+    "build_source",
+    "fitted_digest",
+    "fitted_of",
+    "left_out",
+    "told_left_out",
+]
 
 NEEDED = ("spec", "fixed_spec", "fingerprint", "check", "batch", "fixed", "task_set")
 
@@ -26,8 +36,9 @@ def build_shapes(config: RunConfig, source: TaskSource, location: str | None) ->
     return tuple(build_source(config.model_copy(update={"tasks": tasks}), location) for tasks in config.tasks.shaped())
 
 
-def build_source(config: RunConfig, location: str | None) -> TaskSource:
+def build_source(config: RunConfig, location: str | None, fitted: Mapping[str, Array] | None = None) -> TaskSource:
     """The configured source. ``location`` is where the named store was found; a worker never looks it up itself.
+    ``fitted`` is what the driver's transforms learned (`fitted_of`); without it they are fitted, or found fitted.
 
     Raises:
         ConfigError: one of the user's own cannot be built, or is no `metadist.tasks.TaskSource`.
@@ -35,8 +46,8 @@ def build_source(config: RunConfig, location: str | None) -> TaskSource:
     tasks, evaluation = config.tasks, config.evaluation
     shots = tasks.most_shots if evaluation.shots is None else evaluation.shots
     queries = evaluation.queries or tasks.queries
+    search_in(config.code_path)
     if is_own(tasks.source):
-        search_in(config.code_path)
         sizes = {"sizes": (tasks.shots, tasks.queries), "fixed_sizes": (shots, queries)}
         seeds = {"run_seed": config.seed, "evaluation_seed": evaluation.seed}
         found = built(tasks.source, "tasks.source", **{**tasks.options, **seeds, **sizes})
@@ -64,7 +75,18 @@ def build_source(config: RunConfig, location: str | None) -> TaskSource:
         shots=shots,
         queries=queries,
         support_sizes=evaluation.support,
+        fitted=fitted,
     )
+
+
+def fitted_of(source: TaskSource) -> dict[str, Array]:
+    """What the transforms of a source learned, as named arrays; empty where there are none."""
+    return source.chain.arrays() if isinstance(source, ParquetSource) else {}
+
+
+def fitted_digest(source: TaskSource) -> str:
+    """SHA-256 of it; empty where there is none."""
+    return source.chain.digest if isinstance(source, ParquetSource) else ""
 
 
 def left_out(sources: Sequence[TaskSource], split: str, *, fixed: bool) -> tuple[str, ...]:

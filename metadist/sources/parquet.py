@@ -5,20 +5,22 @@ Legend: T tasks, S support, Q query examples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from metadist.config import TasksConfig
 from metadist.errors import DataError
 from metadist.parameters import aligned
 from metadist.seeding import generator, key
 from metadist.sources.drawing import QUARTER_TURNS, Half, grouped, labelled, without_padding
+from metadist.sources.fitting import fitted_chain
 from metadist.tasks import Batch, Task, TaskSpec
-from metadist.transforms import apply_transforms, transformed_shape
+from metadist.transforms import Chain, read_chain
+from metadist.transforms.step import Array, Values
 from tasks_store import EpisodeSpec, GroupSpec, SplitData, Store, check_spec, large_enough, load_split
 
 
@@ -32,6 +34,7 @@ class ParquetSource:
         evaluation_seed: Names the fixed tasks, together with the store and the spec.
         shots: Support examples (a class) of the fixed tasks.
         queries: Query examples (a class) of the fixed tasks.
+        fitted: What the transforms learned; by default they are fitted here on the training split, or found fitted.
         support_sizes: Grouped rows: further numbers of support examples that the fixed tasks may be judged with.
     """
 
@@ -45,11 +48,13 @@ class ParquetSource:
         shots: int,
         queries: int,
         support_sizes: Sequence[int] = (),
+        fitted: Mapping[str, Array] | None = None,
     ) -> None:
         self.config, self.location = config, location
         self.run_seed, self.evaluation_seed = run_seed, evaluation_seed
         self.fixed_sizes, self.support_sizes = (shots, queries), tuple(support_sizes)
         self._splits: dict[str, SplitData] = {}
+        self._fitted = fitted
 
     def shaped(self, config: TasksConfig) -> ParquetSource:
         """Tasks of another shape from the same data, which is kept once for both."""
@@ -62,7 +67,7 @@ class ParquetSource:
             queries=self.fixed_sizes[1],
             support_sizes=self.support_sizes,
         )
-        other.store, other._splits = self.store, self._splits
+        other.store, other.chain, other._splits = self.store, self.chain, self._splits
         return other
 
     @cached_property
@@ -89,6 +94,13 @@ class ParquetSource:
         return self.config.value or inputs[0], target
 
     @cached_property
+    def chain(self) -> Chain:
+        """The transforms, fitted."""
+        if self._fitted is not None:
+            return read_chain(self.config.transform, self._fitted)
+        return fitted_chain(self.config.transform, self.store, self.columns[0])
+
+    @cached_property
     def spec(self) -> TaskSpec:
         return self._spec(self.config.most_shots, self.config.queries)
 
@@ -101,11 +113,26 @@ class ParquetSource:
         if kind != self.config.kind:
             raise DataError(f"{self.location} holds tasks of kind {kind}, tasks.kind asks for {self.config.kind}")
         value, target = self.columns
-        shape = transformed_shape(self.config.transform, self.store.columns[value].shape)
+        column = self.store.columns[value]
+        shape = self.chain.input_shape(column.dtype, column.shape)
         if self.config.kind == "classes":
-            return TaskSpec(kind="classes", input_shape=shape, outputs=self.config.ways, shots=shots, queries=queries)
+            return TaskSpec(
+                kind="classes",
+                input_shape=shape,
+                outputs=self.config.ways,
+                shots=shots,
+                queries=queries,
+                vocabulary=self.chain.vocabulary,
+            )
         width = int(np.prod(self.store.columns[target or ""].shape, dtype=np.int64))
-        return TaskSpec(kind="regression", input_shape=shape, outputs=width, shots=shots, queries=queries)
+        return TaskSpec(
+            kind="regression",
+            input_shape=shape,
+            outputs=width,
+            shots=shots,
+            queries=queries,
+            vocabulary=self.chain.vocabulary,
+        )
 
     def check(self, split: str, *, fixed: bool) -> None:
         """Refuse a split that cannot fill the tasks, before any is drawn."""
@@ -124,10 +151,16 @@ class ParquetSource:
     def batch(self, split: str, step: int, start: int, stop: int) -> Task:
         variants = QUARTER_TURNS if self.config.rotations and split == "train" else 1
         draws = [generator(self.run_seed, split, step, index) for index in range(start, stop)]
-        return self._tensors(*self._halves(split, draws, self._draw_spec(fixed=False, variants=variants)))
+        support, query = self._halves(split, draws, self._draw_spec(fixed=False, variants=variants))
+        if split != "train" or not self.chain.augments:
+            return Task(self._batch(support), self._batch(query))
+        names = [(self.run_seed, split, step, index, "augment") for index in range(start, stop)]
+        noise = [[generator(*name, half) for name in names] for half in ("support", "query")]
+        return Task(self._batch(support, noise[0]), self._batch(query, noise[1]))
 
     def fixed(self, split: str, start: int, stop: int) -> Task:
-        return self._tensors(*self.raw_fixed(split, start, stop))
+        support, query = self.raw_fixed(split, start, stop)
+        return Task(self._batch(support), self._batch(query))
 
     def raw_fixed(self, split: str, start: int, stop: int) -> tuple[Half, Half]:
         """Support and query of the fixed tasks ``start..stop-1`` as they are stored."""
@@ -182,11 +215,14 @@ class ParquetSource:
             return labelled(data, value, spec, draws)
         return grouped(data, value, target or "", spec, draws)
 
-    def _tensors(self, support: Half, query: Half) -> Task:
-        return Task(support=self._batch(support), query=self._batch(query))
-
-    def _batch(self, half: Half) -> Batch:
-        x = apply_transforms(self.config.transform, half.x)
+    def _batch(self, half: Half, noise: Sequence[np.random.Generator] | None = None) -> Batch:
+        x = self.chain(half.x, noise)
         if half.weight is None:
-            return Batch(aligned(x, torch.float32), aligned(half.y))
-        return Batch(aligned(without_padding(x, half.weight), torch.float32), aligned(half.y), aligned(half.weight))
+            return Batch(_tensors(x), aligned(half.y))
+        leaves = x if isinstance(x, dict) else {"": x}
+        kept = {name: without_padding(leaf, half.weight) for name, leaf in leaves.items()}
+        return Batch(_tensors(kept if isinstance(x, dict) else kept[""]), aligned(half.y), aligned(half.weight))
+
+
+def _tensors(x: Values) -> Tensor | dict[str, Tensor]:
+    return {name: aligned(leaf) for name, leaf in x.items()} if isinstance(x, dict) else aligned(x)

@@ -27,7 +27,7 @@ from tests.support.quick import happened
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extend.md").read_text()
 FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
-EXAMPLES = ["net", "means", "huber", "lines"]
+EXAMPLES = ["net", "means", "huber", "profiles", "lines"]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,9 @@ def test_an_example_is_trained_judged_registered_and_adapts(name: str, folder: P
         assert len(values) == 2 and best is not None and (best.metric, best.value) == ("close", max(values))
         assert list(report["one_query_at_a_time"])[:2] == ["close", "ci95"]
         assert {"error", "close", "loss"} <= set(report["one_query_at_a_time"])
+    if name == "profiles":
+        assert kept == {"my_transform.py"} and adapter.chain.states[0]["usual"].shape == adapter.bundle.input.shape
+        assert adapter.bundle.spec.input_shape == (sum(adapter.bundle.input.shape),)
     if name == "lines":
         assert kept == set() and adapter.bundle.facts["fingerprints"]["store"] == "noisy lines"
         line = adapter.adapt(np.zeros((5, 1), np.float32), np.zeros(5, np.float32)).predict([[0.5]])

@@ -14,12 +14,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from metadist import load_config, open_tasks
-from metadist.config import RunConfig, Transform
+from metadist.config import RunConfig
 from metadist.errors import DataError
 from metadist.sources import ParquetSource, build_source
 from metadist.stores import locate
 from metadist.tasks import Task
-from metadist.transforms import apply_transforms, pixels, transformed_shape
 from tasks_store import Column, NotEnoughExamples, write_store
 from tests.support.quick import IMAGE_RUN, SMALL_RUN
 
@@ -219,27 +218,3 @@ def test_a_store_is_opened_without_a_configuration(configs: dict[str, RunConfig]
     assert tasks.batch(0, 4).support.x.shape == (4, 3, 1, 4, 4)  # type: ignore[union-attr]
     ours = source_of(configs["classes"]).batch("train", 0, 0, 4)
     assert torch.equal(tasks.batch(0, 4).support.x, ours.support.x)  # type: ignore[arg-type, union-attr]
-
-
-def test_pixels() -> None:
-    grey = np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)
-    assert pixels(grey).shape == (2, 3, 1, 2, 2)
-    assert np.array_equal(pixels(grey)[:, :, 0], grey.astype(np.float32) / np.float32(255))
-    colour = np.zeros((2, 3, 4, 5, 3), np.uint8)
-    colour[..., 1] = 255
-    assert pixels(colour).shape == (2, 3, 3, 4, 5)
-    assert pixels(colour)[:, :, 1].min() == 1 and pixels(colour)[:, :, 0].max() == 0
-    chain = (Transform(name="pixels"),)
-    assert transformed_shape(chain, (28, 28)) == (1, 28, 28)
-    assert transformed_shape(chain, (84, 84, 3)) == (3, 84, 84)
-    assert transformed_shape((), (7,)) == (7,)
-    for size in (1, 3, 4):  # a narrow grey image is not a row of colours
-        assert transformed_shape(chain, (5, size)) == (1, 5, size)
-    assert transformed_shape(chain, (5, 6, 2)) == (2, 5, 6)
-    with pytest.raises(DataError, match="needs images"):
-        transformed_shape(chain, (7,))
-
-
-def test_texts_are_no_numbers() -> None:
-    with pytest.raises(DataError, match="not numbers"):
-        apply_transforms((), np.array([["a"]]))

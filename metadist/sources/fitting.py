@@ -1,0 +1,72 @@
+"""Transforms fitted on the training split of a store, once a machine: what they learned is kept beside the caches.
+
+It is a pure function of the split's content, the column, the transforms and the source of the user's own ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metadist.durable import write_atomically
+from metadist.errors import DataError
+from metadist.own_code import hashes_of
+from metadist.presets import is_own
+from metadist.transform_settings import Transform
+from metadist.transforms import Chain, build_steps, fit_chain, read_chain
+from metadist.transforms.chain import KEY
+from metadist.transforms.step import Array
+from metadist.version import __version__
+from tasks_store import Store, default_cache_dir, load_split
+
+SPLIT = "train"
+
+
+def fitted_chain(transforms: Sequence[Transform], store: Store, column: str) -> Chain:
+    """The transforms of ``column``, fitted on the training split and on nothing else.
+
+    Raises:
+        DataError: there is no training split, a transform cannot be fitted on it, or what was kept is damaged.
+        ConfigError: a transform of the user's own fails.
+    """
+    if all(step.fit is None for step in build_steps(transforms)):
+        return read_chain(transforms, {})
+    if SPLIT not in store.splits:
+        raise DataError(
+            f"{store.path} has no split {SPLIT!r} to fit tasks.transform on; it has {', '.join(store.splits)}"
+        )
+    path = default_cache_dir() / f"fitted-{_name(transforms, store, column)}.npz"
+    if path.exists():
+        return read_chain(transforms, _read(path))
+    chain = fit_chain(transforms, lambda: load_split(store, SPLIT).arrays[column])
+    packed = io.BytesIO()
+    np.savez(packed, allow_pickle=False, **chain.arrays())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, packed.getvalue())
+    return chain
+
+
+def _name(transforms: Sequence[Transform], store: Store, column: str) -> str:
+    own = {f"{KEY}.{place}": part.name for place, part in enumerate(transforms) if is_own(part.name)}
+    described = {
+        "version": __version__,
+        "split": store.splits[SPLIT].content_sha256,
+        "column": [column, store.columns[column].dtype, store.columns[column].shape],
+        "transforms": [transform.model_dump(mode="json") for transform in transforms],
+        "code": hashes_of(own),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            return dict(kept)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}, what transforms learned, is damaged ({error}); delete it and run again") from None

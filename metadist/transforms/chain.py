@@ -1,0 +1,215 @@
+"""The transforms of a configuration in a row, with what they learned from the training split.
+
+Legend: T tasks, N examples of one half of a task, R rows of the training split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from metadist.errors import ConfigError, DataError, MetadistError
+from metadist.own_code import built, told
+from metadist.presets import is_own
+from metadist.transform_settings import AugmentOptions, OneHotOptions, StandardizeOptions, TokenizeOptions, Transform
+from metadist.transforms.images import augment_step, pixels_step
+from metadist.transforms.numbers import one_hot_step, standardize_step
+from metadist.transforms.step import Array, Draws, State, Step, Values, is_text
+from metadist.transforms.text import tokenize_step
+
+KEY = "tasks.transform"
+
+
+def build_steps(transforms: Sequence[Transform]) -> tuple[Step, ...]:
+    """The step of each transform.
+
+    Raises:
+        ConfigError: one of the user's own cannot be built, or is no `Step`.
+    """
+    return tuple(_own(transform) if is_own(transform.name) else _shipped(transform) for transform in transforms)
+
+
+def _shipped(transform: Transform) -> Step:
+    options = transform.checked()
+    if isinstance(options, StandardizeOptions):
+        return standardize_step(over=options.over)
+    if isinstance(options, OneHotOptions):
+        return one_hot_step(limit=options.limit)
+    if isinstance(options, TokenizeOptions):
+        unit, length = options.unit, options.length
+        return tokenize_step(unit=unit, length=length, vocabulary=options.vocabulary, lower=options.lower)
+    if isinstance(options, AugmentOptions):
+        return augment_step(flip=options.flip, shift=options.shift)
+    return pixels_step()
+
+
+def _own(transform: Transform) -> Step:
+    found = built(transform.name, KEY, **transform.options)
+    # By its fields: in a served model our own classes have another home than those that a user's code imports.
+    if getattr(found, "_fields", ()) != Step._fields or not all(part is None or callable(part) for part in found):
+        raise ConfigError(
+            f"{KEY} {transform.name!r} returned {type(found).__name__}; it must return "
+            "metadist.transforms.Step(apply, fit), functions of (values, state) and of (values)"
+        )
+    return Step(*found)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Transforms in a row.
+
+    Attributes:
+        names: Of the transforms.
+        steps, states: What each does, and what it learned; a state is empty where nothing is fitted.
+    """
+
+    names: tuple[str, ...]
+    steps: tuple[Step, ...]
+    states: tuple[State, ...]
+
+    def __call__(self, values: Array, draws: Draws | None = None) -> Values:
+        """Stored values (T, N, *stored shape) to inputs (T, N, *input shape): float32, or a dict of float32 and int64.
+
+        Args:
+            values: As a store holds them, or as a caller of the served model sends them.
+            draws: A generator a task; in training only, for steps that augment.
+
+        Raises:
+            DataError: what remains is not numeric.
+            ConfigError: a step of the user's own fails, or gives something else.
+        """
+        found: Values = _as_given(values)
+        for name, step, state in zip(self.names, self.steps, self.states, strict=True):
+            found = _applied(name, step, state, found, draws)
+        if isinstance(found, dict):
+            return {leaf: _numbers(array, self.names) for leaf, array in found.items()}
+        return _numbers(found, self.names).astype(np.float32, copy=False)
+
+    @property
+    def augments(self) -> bool:
+        """Whether a step of it changes training tasks at random."""
+        return any(step.augment is not None for step in self.steps)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of different token ids of its values; None where they are none."""
+        sizes = [step.vocabulary(state) for step, state in zip(self.steps, self.states, strict=True) if step.vocabulary]
+        return sizes[-1] if sizes else None
+
+    def input_shape(self, dtype: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of one example after the steps; of several inputs the first one's."""
+        empty = np.full((1, 1, *shape), "", object) if dtype == "string" else np.zeros((1, 1, *shape), np.float32)
+        found = self(empty)
+        first = next(iter(found.values())) if isinstance(found, dict) else found
+        return first.shape[2:]
+
+    def arrays(self) -> dict[str, Array]:
+        """The states as named arrays, for a file."""
+        return {f"{place}/{name}": array for place, state in enumerate(self.states) for name, array in state.items()}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was fitted; empty where nothing was."""
+        arrays = self.arrays()
+        return digest_of(arrays) if arrays else ""
+
+
+def digest_of(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over names, types, shapes and values."""
+    found = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def fit_chain(transforms: Sequence[Transform], load: Callable[[], Array]) -> Chain:
+    """The chain, fitted step by step; ``load`` gives the training split's values (R, *stored shape) and is called only
+    where a step is fitted.
+
+    Raises:
+        DataError, ConfigError: a step cannot be fitted.
+    """
+    names, steps = tuple(transform.name for transform in transforms), build_steps(transforms)
+    last = max((place for place, step in enumerate(steps) if step.fit is not None), default=-1)
+    states: list[State] = []
+    values: Values = _as_given(load()) if last >= 0 else np.zeros(0)
+    for place, (name, step) in enumerate(zip(names, steps, strict=True)):
+        if step.fit is not None and isinstance(values, dict):
+            raise ConfigError(f"{KEY} {name!r} cannot be fitted on several inputs; put it before {names[place - 1]}")
+        states.append(_fitted(name, step, values))  # type: ignore[arg-type]
+        if place < last:
+            rows = {leaf: array[None] for leaf, array in values.items()} if isinstance(values, dict) else values[None]
+            found = _applied(name, step, states[-1], rows, None)
+            values = {leaf: array[0] for leaf, array in found.items()} if isinstance(found, dict) else found[0]
+    return Chain(names, steps, tuple(states))
+
+
+def read_chain(transforms: Sequence[Transform], arrays: Mapping[str, Array]) -> Chain:
+    """The chain with states that were fitted elsewhere (`Chain.arrays`)."""
+    states: list[dict[str, Array]] = [{} for _ in transforms]
+    for key, array in arrays.items():
+        place, _, name = key.partition("/")
+        states[int(place)][name] = array
+    return Chain(tuple(transform.name for transform in transforms), build_steps(transforms), tuple(states))
+
+
+def _as_given(values: Array) -> Array:
+    """Numbers as float32, so that a served model, which is sent float32, sees the same."""
+    return values if is_text(values) or values.dtype.kind not in "fiub" else values.astype(np.float32, copy=False)
+
+
+def _numbers(values: Array, names: Sequence[str]) -> Array:
+    if values.dtype.kind not in "fiub":
+        raise DataError(f"values of type {values.dtype} are not numbers after tasks.transform {list(names)}")
+    return np.ascontiguousarray(values, np.float32 if values.dtype.kind == "f" else np.int64)
+
+
+def _fitted(name: str, step: Step, values: Array) -> State:
+    if step.fit is None:
+        return {}
+    fit = step.fit
+    state = _guarded(name, "fit", lambda: fit(values))
+    if not isinstance(state, Mapping) or any(
+        not isinstance(array, np.ndarray) or array.dtype.hasobject for array in state.values()
+    ):
+        raise ConfigError(
+            f"{KEY} {name!r}: fit must return a dict of numpy arrays of numbers or text, never of objects"
+        )
+    return state
+
+
+def _applied(name: str, step: Step, state: State, values: Values, draws: Draws | None) -> Values:
+    if isinstance(values, dict) and not is_own(name):
+        raise ConfigError(f"{KEY} {name!r} takes one input; it cannot stand after one that gives several")
+    before: Any = values
+    if step.augment is not None and draws is not None:
+        augment = step.augment
+        before = _guarded(name, "augment", lambda: augment(before, draws))
+    after = _guarded(name, "apply", lambda: step.apply(before, state))
+    leaves = after if isinstance(after, dict) else {"values": after}
+    wanted = (next(iter(values.values())) if isinstance(values, dict) else values).shape[:2]
+    for leaf in leaves.values():
+        if not isinstance(leaf, np.ndarray) or leaf.shape[:2] != wanted:
+            raise ConfigError(
+                f"{KEY} {name!r}: apply gives {getattr(leaf, 'shape', type(leaf).__name__)} for values of tasks and "
+                f"examples {wanted}; it must keep these two axes"
+            )
+    found: Values = after
+    return found
+
+
+def _guarded(name: str, what: str, call: Callable[[], Any]) -> Any:
+    """Call; an error of a user's own code becomes one that names it."""
+    if not is_own(name):
+        return call()
+    try:
+        return call()
+    except MetadistError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigError(f"{KEY} {name!r}: {what} failed: {told(error)}") from error

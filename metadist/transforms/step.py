@@ -1,0 +1,41 @@
+"""What a transform is, shipped or a user's own.
+
+Legend: T tasks, N examples of one half of a task, R rows of the training split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+State = Mapping[str, Array]
+Values = Array | dict[str, Array]
+Draws = Sequence[np.random.Generator]
+
+
+class Step(NamedTuple):
+    """A transform without state of its own: what it learned from data is handed to it.
+
+    Attributes:
+        apply: (values (T, N, *shape), state) -> values (T, N, *another shape), or a dict of such for models that take
+            several inputs. An example's answer must not depend on the other examples. Numbers come as float32, text
+            as an object array of strings.
+        fit: values (R, *shape) of the training split, after the steps before -> state, a dict of arrays (numbers or
+            text, never objects). None: nothing is fitted, and the state is empty.
+        augment: (values (T, N, *shape), T generators) -> values of that shape. In training only, and before ``apply``.
+        vocabulary: state -> number of different token ids, where the values are such.
+    """
+
+    apply: Callable[[Array, State], Values]
+    fit: Callable[[Array], State] | None = None
+    augment: Callable[[Array, Draws], Array] | None = None
+    vocabulary: Callable[[State], int] | None = None
+
+
+def is_text(values: Array) -> bool:
+    """Whether values are strings."""
+    return values.dtype.kind in "OU"

@@ -1,0 +1,67 @@
+"""The examples of docs/tasks.md are run as they stand: stores written, trained, judged, registered, served."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import metadist
+from metadist.cli import app
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "tasks.md").read_text()
+BLOCKS = dict(re.findall(r"<!-- test: ([\w-]+)(?:, file: \S+)? -->\n```\w+\n(.*?)```", TEXT, re.S))
+FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("tasks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
+        patch.setattr(sys, "path", [entry for entry in sys.path if entry])
+        for name, text in FILES.items():
+            (place / name).write_text(text)
+        yield place
+
+
+def run_example(name: str) -> None:
+    exec(compile(BLOCKS[name], name, "exec"), {})
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
+    own = [shlex.split(command)[1:] for command in commands if f"runs/{name}" in command]
+    assert [command[0] for command in own] == ["train", "evaluate", "register"]
+    for command in own:
+        app(command, standalone_mode=False)
+
+
+@pytest.mark.slow
+def test_machines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("machines")
+    printed = capsys.readouterr().out
+    assert all(f"{size:>5} support  mae" in printed for size in (0, 2, 8)) and "ridge regression" in printed
+    model = metadist.load_adapter("models:/machines@candidate")
+    assert model.adapt([], []).predict([[100.0, 90.0, 110.0]]).shape == (1,)
+    assert model.self_test() == 0.0
+
+
+@pytest.mark.slow
+def test_questions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("questions")
+    capsys.readouterr()
+    exec(compile(BLOCKS["questions-served"], "questions-served", "exec"), {})
+    assert re.fullmatch(r"\['\w+' '\w+'\]\n", capsys.readouterr().out)
+    import mlflow
+
+    served = mlflow.pyfunc.load_model("models:/questions@candidate")
+    asked = {"support_x": ["a cheque", "a fee", "a branch"], "support_y": ["c", "f", "b"], "query_x": ["my fee"]}
+    import numpy as np
+
+    found = served.predict({name: np.array(values, object) for name, values in asked.items()})
+    model = metadist.load_adapter("models:/questions@candidate")
+    assert found["labels"] == model.adapt(asked["support_x"], asked["support_y"]).predict(asked["query_x"]).tolist()
