@@ -36,7 +36,8 @@ class OneHotOptions(Section):
 class TokenizeOptions(Section):
     """Of ``tokenize``: text to token ids and a mask."""
 
-    unit: Literal["words", "characters", "bytes"] = "words"
+    unit: Literal["words", "characters", "bytes", "pretrained"] = "words"
+    path: str | None = Field(None, description="unit pretrained: folder with the encoder's tokenizer.json")
     length: PositiveInt = Field(32, description="tokens of an example: longer ones are cut, shorter ones padded")
     vocabulary: int = Field(5000, ge=3, description="the most ids, padding (0) and unknown (1) included")
     lower: bool = True
@@ -45,6 +46,11 @@ class TokenizeOptions(Section):
     def _read(self) -> TokenizeOptions:
         if self.unit == "bytes" and "vocabulary" in self.model_fields_set:
             raise ValueError("vocabulary is not read with unit bytes, of which there are 258 ids")
+        if (self.unit == "pretrained") != (self.path is not None):
+            raise ValueError("unit pretrained and path, the folder with tokenizer.json, go together")
+        unread = {"vocabulary", "lower"} & self.model_fields_set
+        if self.unit == "pretrained" and unread:
+            raise ValueError(f"{', '.join(sorted(unread))} is the pretrained tokenizer's own; leave it out")
         return self
 
 
@@ -92,6 +98,11 @@ class Transform(Section):
         """Without options where there are none, as runs of earlier versions have it."""
         kept: dict[str, Any] = {key: value for key, value in handler(self).items() if key != "options" or value}
         return kept
+
+
+def is_pretrained(transform: Transform) -> bool:
+    """Whether it takes its tokens from an encoder's folder."""
+    return transform.name == "tokenize" and transform.options.get("unit") == "pretrained"
 
 
 def check_order(transforms: tuple[Transform, ...]) -> None:

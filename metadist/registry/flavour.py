@@ -17,6 +17,7 @@ import numpy as np
 
 from metadist.bundle import Bundle
 from metadist.registry.code import served_code
+from metadist.transform_settings import is_pretrained
 
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch")
 
@@ -51,7 +52,11 @@ def _pyfunc() -> Any:
 
 def requirements(bundle: Bundle) -> list[str]:
     """What serving installs: the versions here, without local build tags such as ``+cpu``."""
-    names = [*REQUIREMENTS, *(["transformers"] if bundle.config.model.name == "encoder" else [])]
+    names = list(REQUIREMENTS)
+    if bundle.config.model.name == "encoder":
+        names.append("transformers")
+    if any(map(is_pretrained, bundle.config.tasks.transform)):
+        names.append("tokenizers")
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in names]
 
 

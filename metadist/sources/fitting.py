@@ -18,9 +18,10 @@ from metadist.durable import write_atomically
 from metadist.errors import DataError
 from metadist.own_code import hashes_of
 from metadist.presets import is_own
-from metadist.transform_settings import Transform
+from metadist.transform_settings import Transform, is_pretrained
 from metadist.transforms import Chain, build_steps, fit_chain, read_chain
 from metadist.transforms.chain import KEY
+from metadist.transforms.pretrained import tokenizer_file
 from metadist.transforms.step import Array
 from metadist.version import __version__
 from tasks_store import Store, default_cache_dir, load_split
@@ -60,8 +61,13 @@ def _name(transforms: Sequence[Transform], store: Store, column: str) -> str:
         "column": [column, store.columns[column].dtype, store.columns[column].shape],
         "transforms": [transform.model_dump(mode="json") for transform in transforms],
         "code": hashes_of(own),
+        "files": [_sha256(tokenizer_file(part.options["path"])) for part in transforms if is_pretrained(part)],
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from metadist.presets import is_own
 from metadist.transform_settings import AugmentOptions, OneHotOptions, StandardizeOptions, TokenizeOptions, Transform
 from metadist.transforms.images import augment_step, pixels_step
 from metadist.transforms.numbers import one_hot_step, standardize_step
+from metadist.transforms.pretrained import pretrained_step
 from metadist.transforms.step import Array, Draws, State, Step, Values, is_text
 from metadist.transforms.text import tokenize_step
 
@@ -39,6 +40,8 @@ def _shipped(transform: Transform) -> Step:
         return standardize_step(over=options.over)
     if isinstance(options, OneHotOptions):
         return one_hot_step(limit=options.limit)
+    if isinstance(options, TokenizeOptions) and options.path is not None:
+        return pretrained_step(path=options.path, length=options.length)
     if isinstance(options, TokenizeOptions):
         unit, length = options.unit, options.length
         return tokenize_step(unit=unit, length=length, vocabulary=options.vocabulary, lower=options.lower)

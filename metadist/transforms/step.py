@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metadist.errors import DataError
+
 Array = NDArray[Any]
 State = Mapping[str, Array]
 Values = Array | dict[str, Array]
@@ -34,6 +36,16 @@ class Step(NamedTuple):
     fit: Callable[[Array], State] | None = None
     augment: Callable[[Array, Draws], Array] | None = None
     vocabulary: Callable[[State], int] | None = None
+
+
+def check_text(values: Array, name: str) -> None:
+    """Refuse values that are not one string an example.
+
+    Raises:
+        DataError: says what they are.
+    """
+    if not is_text(values) or values.ndim > 2:
+        raise DataError(f"transform {name} needs a column of text; it holds {values.dtype} of shape {values.shape}")
 
 
 def is_text(values: Array) -> bool:

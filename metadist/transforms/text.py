@@ -11,8 +11,7 @@ from collections import Counter
 
 import numpy as np
 
-from metadist.errors import DataError
-from metadist.transforms.step import Array, State, Step, Values, is_text
+from metadist.transforms.step import Array, State, Step, Values, check_text
 
 PADDING, UNKNOWN, FIRST = 0, 1, 2
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -33,7 +32,7 @@ def tokenize_step(*, unit: str, length: int, vocabulary: int, lower: bool) -> St
         return _WORD.findall(text) if unit == "words" else list(text)
 
     def fit(values: Array) -> State:
-        _check_text(values)
+        check_text(values, "tokenize")
         counts = Counter(token for text in values.tolist() for token in tokens(text))
         ordered = sorted(counts, key=lambda token: (-counts[token], token))[: vocabulary - FIRST]
         # As code points: an array of text drops what looks like its own padding.
@@ -43,7 +42,7 @@ def tokenize_step(*, unit: str, length: int, vocabulary: int, lower: bool) -> St
         }
 
     def apply(values: Array, state: State) -> Values:
-        _check_text(values)
+        check_text(values, "tokenize")
         if unit == "bytes":
             found = [[FIRST + byte for byte in text.encode()] for text in _texts(values, lower)]
         else:
@@ -70,8 +69,3 @@ def known_tokens(state: State) -> list[str]:
 def _texts(values: Array, lower: bool) -> list[str]:
     texts: list[str] = values.reshape(-1).tolist()
     return [text.lower() for text in texts] if lower else texts
-
-
-def _check_text(values: Array) -> None:
-    if not is_text(values) or values.ndim > 2:
-        raise DataError(f"transform tokenize needs a column of text; it holds {values.dtype} of shape {values.shape}")

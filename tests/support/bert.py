@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,19 @@ def write_bert(folder: Path, *, weights: bool = True, kind: str = "bert", **size
     else:
         config.save_pretrained(folder)
     return folder
+
+
+def write_tokenizer(folder: Path, texts: Iterable[str], size: int = VOCABULARY) -> None:
+    """A ``tokenizer.json`` of whole words with BERT's special tokens, as a pretrained encoder brings one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    made = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.train_from_iterator(texts, trainers.WordLevelTrainer(vocab_size=size, special_tokens=special))
+    ends = [(token, made.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    made.save(str(folder / "tokenizer.json"))
 
 
 class Sentences:
