@@ -205,8 +205,12 @@ class Adapter:
             support_y = aligned(labels)
         else:
             support_y = aligned(targets(y, len(raw), self.bundle.target))
+        weight = None
+        if not len(raw):  # one row without weight, as in training and evaluation
+            raw = np.full((1, *raw.shape[1:]), "" if raw.dtype.hasobject else 0, raw.dtype)
+            support_y, weight = torch.zeros(1, *support_y.shape[1:]), torch.zeros(1)
         with self.computing():
-            support = Batch(self.tensor(raw), support_y)
+            support = Batch(self.tensor(raw), support_y, weight)
             steps = range(num_steps + 1) if every else (0, num_steps)
             if every:
                 states = self.algorithm.path(self.meta, support, self._context, num_steps=num_steps)

@@ -64,6 +64,8 @@ class TasksConfig(Section):
             raise ValueError("tasks.source parquet needs tasks.path (a folder, a URI or the name of a store)")
         if self.source == "synthetic" and (self.name is None or self.kind != "parameters"):
             raise ValueError("tasks.source synthetic needs tasks.name and tasks.kind: parameters")
+        if self.source == "synthetic" and self.transform:
+            raise ValueError("tasks.transform is read by source parquet: what a synthetic source gives are numbers")
         if self.source == "parquet" and self.kind == "parameters":
             raise ValueError("parameter rows need tasks.source: synthetic, which turns a row into examples")
         if self.kind == "groups" and self.target is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -15,7 +16,9 @@ from metadist.own_code import told
 from metadist.parameters import MetaParams, flatten
 from metadist.returned import check_direction, check_outputs, check_path, check_scores, check_task
 from metadist.shard import batched, context_of, looped, part_of
+from metadist.sources import ParquetSource
 from metadist.tasks import Context, Task, TaskSource, TaskSpec
+from metadist.transforms.chain import KEY
 from metadist.worker import Assembly
 
 COUNT = 2  # the fewest that show whether a task depends on its neighbours
@@ -30,6 +33,9 @@ def check_own(parts: Assembly) -> None:
     own = import_paths(parts.config)
     if "tasks.source" in own:
         _guarded(f"tasks.source {own['tasks.source']!r}", "", lambda: _check_source(parts.source, own["tasks.source"]))
+    transforms = [path for key, path in own.items() if key.startswith(KEY)]
+    if transforms and isinstance(parts.source, ParquetSource):
+        _check_transforms(parts.source, " and ".join(map(repr, transforms)))
     if "algorithm.name" in own or "objective.name" in own:
         _check_mathematics(parts)
 
@@ -55,6 +61,21 @@ def _check_source(source: TaskSource, name: str) -> None:
             )
     if not isinstance(source.fingerprint, str) or not isinstance(source.task_set("validation", COUNT), str):
         raise ConfigError(f"tasks.source {name!r}: fingerprint and task_set must be text")
+
+
+def _check_transforms(source: ParquetSource, names: str) -> None:
+    support, query = source.raw_fixed("validation", 0, COUNT)
+    values = query.x if support.x.shape[1] < COUNT else support.x
+    whole, alone = (
+        found if isinstance(found, dict) else {"values": found}
+        for found in (source.chain(values), source.chain(values[1:, -1:]))
+    )
+    for name, leaf in whole.items():
+        if not np.allclose(leaf[1:, -1:], alone[name], rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise ConfigError(
+                f"{KEY} {names}: an example alone becomes something else than beside others; a served model is sent "
+                "examples in other company, so apply must treat each by itself (what they share belongs into fit)"
+            )
 
 
 def _check_mathematics(parts: Assembly) -> None:

@@ -48,10 +48,12 @@ def labelled(
 def grouped(
     data: SplitData, value: str, target: str, spec: GroupSpec, draws: Sequence[np.random.Generator]
 ) -> tuple[Half, Half]:
-    """One group a task, of those that are large enough. Where sizes differ, a support set is padded to the most."""
+    """One group a task, of those that are large enough. Where sizes differ, a support set is padded to the most, and an
+    empty one to one row: torch's own gradients of a pass without rows are not always zero."""
     places = large_enough(data.counts, spec)
     groups = [draw_group(data.offsets[:-1][places], data.counts[places], spec, draw) for draw in draws]
     low, high = spec.sizes or (spec.support, spec.support)
+    high = max(high, 1)
     support = np.stack([np.resize(group.query_rows, high) for group in groups])  # any rows stand at padding
     weight = np.zeros((len(groups), high), np.float32)
     for index, group in enumerate(groups):

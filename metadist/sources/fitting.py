@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from metadist.durable import write_atomically
+from metadist.durable import write_synced, writing
 from metadist.errors import DataError
 from metadist.own_code import hashes_of
 from metadist.presets import is_own
@@ -49,7 +50,10 @@ def fitted_chain(transforms: Sequence[Transform], store: Store, column: str) -> 
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **chain.arrays())
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, packed.getvalue())
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # another driver may write the same file now
+    write_synced(temporary, packed.getvalue())
+    with writing(path):
+        os.replace(temporary, path)
     return chain
 
 

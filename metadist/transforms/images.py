@@ -12,7 +12,7 @@ from metadist.transforms.step import Array, Draws, State, Step
 def pixels(values: Array) -> NDArray[np.float32]:
     """Pixels 0..255 (T, N, H, W) or (T, N, H, W, C) to 0..1 with the channel axis first: (T, N, C, H, W)."""
     _check_images(values, "pixels")
-    scaled = values.astype(np.float32) / np.float32(255)
+    scaled = values.astype(np.float32, copy=False) / np.float32(255)
     return np.moveaxis(scaled, -1, -3) if values.ndim == 5 else scaled[:, :, None]
 
 

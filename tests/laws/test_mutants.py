@@ -80,7 +80,7 @@ MUTANTS = [
     Mutant(
         "a mean of weighted values instead of a weighted mean",
         "metadist/objectives/supervised.py",
-        "(values * weight).sum() / weight.sum()",
+        "(values * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))",
         "(values * weight).mean()",
     ),
     Mutant(

@@ -7,8 +7,8 @@ import torch
 
 from metadist.objectives import mean_over_examples
 from metadist.shard import batched, make_engine
-from metadist.tasks import Batch, Task
-from tests.support.cases import CASES, PROBLEMS, Case, build, label
+from metadist.tasks import Batch, Task, TaskSpec
+from tests.support.cases import CASES, PROBLEMS, Case, Problem, build, label
 from tests.support.draws import context, draw_params, draw_tasks, one, relative, vector
 
 VALUES = next(problem for problem in PROBLEMS if problem.name == "mlp-softplus")
@@ -51,8 +51,9 @@ def test_an_empty_support_set_is_the_start(case: Case) -> None:
         for name, leaf in adapted.params.items():
             start = params.model[name]
             assert torch.equal(leaf, start), name
-    assert tasks.support is not None
-    empty = tasks._replace(support=Batch(tasks.support.x[:, :0], tasks.support.y[:, :0]))  # type: ignore[index]
+    assert tasks.support is not None and isinstance(tasks.support.x, torch.Tensor)
+    nothing = Batch(tasks.support.x[:, :1] * 0, tasks.support.y[:, :1] * 0, torch.zeros(3, 1, dtype=torch.float64))
+    empty = tasks._replace(support=nothing)
     engine = make_engine(built.algorithm, built.objective, built.config)
     query, support_loss, _ = engine.scores(params, empty, context(3))
     assert not support_loss.any() and torch.equal(query["loss"][:, 0], query["loss"][:, -1])
@@ -68,3 +69,33 @@ def test_the_mean_over_no_example_is_zero_and_so_is_its_slope() -> None:
         mean, slope = torch.func.grad_and_value(mean_over_examples)(given, weight)[::-1]
         assert mean == 0 and not slope.any()
     assert mean_over_examples(values, torch.tensor([1.0, 3.0])) == 3.75
+
+
+MASKABLE: dict[str, tuple[dict[str, object], tuple[int, ...]]] = {
+    "gru": ({"width": 3}, (4, 2)),
+    "transformer": ({"width": 4, "heads": 2, "layers": 1}, (4, 2)),
+    "conv4": ({"filters": 2, "norm": "group"}, (1, 32, 32)),
+    "resnet12": ({"widths": [2, 2, 2, 2], "norm": "layer"}, (1, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("name", MASKABLE)
+def test_every_shipped_model_starts_from_nothing(name: str) -> None:
+    """The loss of an empty support set moves no leaf, and a padded set is the unpadded one, in nets of every kind."""
+    options, shape = MASKABLE[name]
+    spec = TaskSpec(kind="regression", input_shape=shape, outputs=1, shots=3, queries=2)
+    problem = Problem(name=name, model={"name": name, "options": options}, spec=spec)
+    built = build(next(case for case in CASES if case.name == "maml-3"), problem, "inductive")
+    assert built.model.maskable
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.rand(3, *shape, generator=draw).double(), torch.rand(3, 1, generator=draw).double()
+    params = draw_params(built)
+    found = []
+    for kept, count in ((torch.zeros(3), 3), (torch.tensor([1.0, 1.0, 0.0]), 3), (None, 2)):
+        weight = None if kept is None else kept.double()
+        zeroed = x if weight is None else x * weight.reshape(3, *[1] * len(shape))
+        support = Batch(zeroed[:count], y[:count], weight)
+        found.append(built.algorithm.adapt(params, support, context(), num_steps=2).params)
+    assert all(torch.equal(leaf, params.model[leaf_name]) for leaf_name, leaf in found[0].items())
+    assert relative(vector(found[1]), vector(found[2])) <= 1e-12
+    assert relative(vector(found[1]), vector(found[0])) > 1e-6

@@ -93,7 +93,9 @@ def test_every_size_is_judged_on_the_same_queries(run: Run) -> None:
     for task, _ in found:
         assert torch.equal(task.query.x, found[-1][0].query.x)  # type: ignore[union-attr, arg-type]
     assert torch.equal(found[1][0].support.x[:, 0], found[2][0].support.x[:, -1])  # type: ignore[union-attr, index]
-    assert found[0][0].support.x.shape == (8, 0, 3)  # type: ignore[union-attr]
+    empty = found[0][0].support
+    assert empty is not None and empty.x.shape == (8, 1, 3)  # type: ignore[union-attr]
+    assert empty.weight is not None and not empty.weight.any() and not empty.y.any()
 
 
 def test_a_line_for_each_size(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +135,14 @@ REFUSED = {
     "the first is larger": {"tasks.support": [5, 1]},
     "use one": {"tasks.shapes": [{"shots": 1}]},
     "tasks.order: time only": {"tasks.order": "random"},
+    "is read by source parquet": {
+        "tasks": {
+            "source": "synthetic",
+            "name": "sinusoid",
+            "kind": "parameters",
+            "transform": [{"name": "standardize"}],
+        }
+    },
     "equal parts of a support set": {"algorithm.inner_batch_size": 2},
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+import metadist
 from metadist.config import TasksConfig, Transform
 from metadist.errors import ConfigError, DataError
 from metadist.settings import load_config
@@ -247,6 +248,38 @@ def test_what_does_not_fit_is_refused(parts: list[dict[str, Any]], words: str) -
 
 def test_a_transform_without_options_is_written_as_ever() -> None:
     assert load_config(IMAGE_RUN).model_dump(mode="json")["tasks"]["transform"] == [{"name": "pixels"}]
+
+
+def centred() -> Any:
+    from metadist.transforms import Step
+
+    return Step(lambda values, state: values - values.mean(1, keepdims=True))
+
+
+def test_an_example_that_depends_on_its_company_is_refused_before_step_0(tmp_path: Path) -> None:
+    part = {"name": "tests.unit.metadist.test_transforms:centred"}
+    tasks = source_of(store_of(tmp_path / "store"), "x", part).config.model_copy(update={"ways": 2})
+    recipe = {**IMAGE_RUN, "tasks": tasks.model_dump(), "model": {"name": "mlp"}}
+    with pytest.raises(ConfigError, match="test_transforms:centred': an example alone becomes something else"):
+        metadist.train(recipe, run_dir=tmp_path / "run")
+
+
+def test_padded_text_counts_nowhere(tmp_path: Path) -> None:
+    rows = [
+        {"group": f"g{number}", "split": "train", "text": f"line {place} of {number}", "y": float(place)}
+        for number in range(3)
+        for place in range(9)
+    ]
+    columns = [Column(name="text", dtype="string"), Column(name="y", dtype="float32")]
+    write_store(rows, tmp_path / "lines", name="lines", kind="groups", columns=columns)
+    tasks = {"path": str(tmp_path / "lines"), "kind": "groups", "target": "y", "support": [0, 4], "queries": 3}
+    config = TasksConfig.model_validate({**tasks, "transform": [{"name": "tokenize", "options": {"length": 5}}]})
+    source = ParquetSource(config, str(config.path), run_seed=0, evaluation_seed=0, shots=4, queries=3)
+    support = source.batch("train", 0, 0, 20).support
+    assert support is not None and isinstance(support.x, dict) and support.weight is not None
+    assert source.spec.vocabulary == source.chain.vocabulary and source.spec.input_shape == (5,)
+    for leaf in support.x.values():
+        assert leaf.shape == (20, 4, 5) and torch.equal(leaf.any(-1), support.weight > 0)
 
 
 def broken(how: str) -> Any:
