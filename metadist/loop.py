@@ -30,10 +30,11 @@ from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig, TasksConfig, Transform
 from metadist.parameters import MetaParams, layout_of, unflatten
 from metadist.resolution import default_shard_size
-from metadist.shard import Sums, batched, context_of, part_of
+from metadist.shard import batched, context_of, part_of
 from metadist.sources import build_source
 from metadist.sources.parquet import ParquetSource
 from metadist.stores import locate
+from metadist.sums import Sums
 from metadist.tasks import Context, Task, TaskSource, TaskSpec
 from metadist.trainer import reduced
 from metadist.worker import Assembly, assemble

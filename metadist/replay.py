@@ -14,7 +14,8 @@ from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
 from metadist.run_folder import read_fingerprint
 from metadist.run_reader import load_run
-from metadist.shard import TaskScores, dropped_keys
+from metadist.shard import TaskScores
+from metadist.sums import dropped_keys
 from metadist.tasks import Shard, plan_evaluation, plan_training
 from metadist.trainer import reduced
 from metadist.worker import factory_of

@@ -19,10 +19,11 @@ from metadist.canary import canary_of
 from metadist.config import RunConfig
 from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError, UsageError
-from metadist.failed import forget, marked, refuse_failed
+from metadist.failed import marked, refuse_failed
 from metadist.failures import translated
 from metadist.groups import Place, chosen, open_group, place_of
 from metadist.interruption import Interruption, watched
+from metadist.opening import open_journal, tell_left_out
 from metadist.outer import Outer
 from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
@@ -30,13 +31,11 @@ from metadist.pictures import draw
 from metadist.plan_line import plan_line
 from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
-from metadist.settings import fingerprint, flat, load_config, numbers_of
-from metadist.sources import fitted_digest, left_out, told_left_out
+from metadist.settings import fingerprint, load_config, numbers_of
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.trial import check_own
-from metadist.version import __version__
 from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists
 
 __all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "evaluate_sizes", "load_run", "train"]
@@ -117,8 +116,8 @@ def _train_owned(
             fresh = f"starting afresh in {folder}"
             observer.on_message(f"resuming {folder} from step {start.step}" if start.saved else fresh)
         with Journal(folder) as journal:
-            _open_journal(journal, parts, folder, location, record, start)
-            _tell_left_out(parts, journal, observer)
+            open_journal(journal, parts, folder, location, record, start)
+            tell_left_out(parts, journal, observer)
             if resuming:
                 start.set_aside(folder, observer.on_message)
             mirror = MlflowMirror(
@@ -199,55 +198,6 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     check_own(parts)
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts
-
-
-def _open_journal(
-    journal: Journal,
-    parts: Assembly,
-    folder: Path,
-    location: str | None,
-    record: Mapping[str, Any],
-    start: Start,
-) -> None:
-    config = parts.config
-    if start.saved is not None:
-        journal.truncate_to(start.saved.state.journal_offset)
-        journal.event("resumed", step=start.step)
-    elif run_folder.is_used(folder):
-        journal.truncate_to(0)
-    forget(folder)
-    journal.status("RUNNING")
-    extra = {
-        "location": location,
-        "version": __version__,
-        "accepted": start.accepted,
-        "transforms": fitted_digest(parts.source),
-    }
-    run_folder.begin(folder, config, record, parts.source.fingerprint, extra)
-    tags = {
-        "metadist.version": __version__,
-        "metadist.fingerprint": fingerprint(numbers_of(config)),
-        **{f"numerics.{name}": str(value) for name, value in record.items()},
-    }
-    start.tell(journal)
-    if start.saved is None or start.accepted:
-        journal.tags(tags)
-    if start.saved is None:
-        journal.params(flat(config))
-        name = config.tasks.path or config.tasks.name or config.tasks.source
-        journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
-
-
-def _tell_left_out(parts: Assembly, journal: Journal, observer: Observer) -> None:
-    """Say which groups no task is drawn from, since they are too small."""
-    training = [source for source, _ in parts.training]
-    for split, names in (
-        ("train", left_out(training, "train", fixed=False)),
-        ("validation", left_out([parts.source], "validation", fixed=True)),
-    ):
-        if names:
-            journal.event("groups_left_out", split=split, count=len(names), names=list(names))
-            observer.on_message(told_left_out(names, split))
 
 
 def _summary(

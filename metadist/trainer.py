@@ -19,7 +19,7 @@ from metadist.evaluate import Report, better, evaluate, save_report
 from metadist.interruption import Interruption
 from metadist.outer import Outer
 from metadist.parameters import sha256
-from metadist.shard import dropped_keys
+from metadist.sums import dropped_keys
 from metadist.tasks import plan_training
 from metadist.tracking import Journal, JournalWriteFailed, SystemMetrics
 from metadist.worker import Assembly

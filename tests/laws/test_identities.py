@@ -10,7 +10,8 @@ from torch import Tensor
 from cluster import OrderedFold
 from metadist.loop import meta_gradient
 from metadist.parameters import MetaParams, flatten, layout_of
-from metadist.shard import Engine, Sums, batched, looped, make_engine
+from metadist.shard import Engine, batched, looped, make_engine
+from metadist.sums import Sums
 from metadist.tasks import Batch, Task
 from metadist.trainer import reduced
 from tests.support.cases import CASES, PROBLEMS, ROWS, Case, Problem, _case, build, label, marked

@@ -14,8 +14,9 @@ from metadist import load_config
 from metadist.errors import DataError, NonFiniteGradient
 from metadist.parameters import MetaParams, flatten, layout_of, unflatten
 from metadist.replay import replay_shard
-from metadist.shard import Sums, dropped_keys, make_engine, make_shard_function
+from metadist.shard import make_engine, make_shard_function
 from metadist.sources import build_source
+from metadist.sums import Sums, dropped_keys
 from metadist.tasks import Context, plan_step
 from metadist.worker import assemble
 from tests.support.quick import SMALL_RUN, happened, journalled, timeless, train_quickly
