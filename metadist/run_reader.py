@@ -121,7 +121,7 @@ def evaluate_run(
 ) -> Report:
     """Judge a run on fixed tasks of ``split``; the report is kept in the run folder."""
     run = load_run(run_dir)
-    size = (set or {}).get("evaluation.shots")
+    size = (set or {}).get("evaluation.shots") if (set or {}).get("evaluation.support") else None
     suffix = "" if size in (None, run.config.evaluation.shots) else f"_support_{size}"
     saved = run.checkpoint(which)
     on_message(f"checkpoint {saved.state.step} ({which}) of {run.run_dir}")
@@ -151,7 +151,7 @@ def evaluate_sizes(
     queries; where there is none, the one of `evaluate_run` under None.
 
     Raises:
-        ConfigError: the run's tasks have another number for other reasons (``tasks.kind`` is not groups).
+        ConfigError: the tasks are no groups.
     """
     config = run_folder.read_config(Path(run_dir), set)
     wanted = tuple(config.evaluation.support if sizes is None else sizes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import metadist
@@ -57,11 +59,14 @@ def test_questions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(BLOCKS["questions-served"], "questions-served", "exec"), {})
     assert re.fullmatch(r"\['\w+' '\w+'\]\n", capsys.readouterr().out)
     import mlflow
+    from mlflow.pyfunc import scoring_server
 
     served = mlflow.pyfunc.load_model("models:/questions@candidate")
     asked = {"support_x": ["a cheque", "a fee", "a branch"], "support_y": ["c", "f", "b"], "query_x": ["my fee"]}
-    import numpy as np
-
     found = served.predict({name: np.array(values, object) for name, values in asked.items()})
     model = metadist.load_adapter("models:/questions@candidate")
+    body = json.dumps({"inputs": asked})  # as a server reads it
+    answer = scoring_server.invocations(body, "application/json", served, served.metadata.get_input_schema())
+    assert answer.status == 200, answer.response
+    assert json.loads(answer.response)["predictions"] == found
     assert found["labels"] == model.adapt(asked["support_x"], asked["support_y"]).predict(asked["query_x"]).tolist()
