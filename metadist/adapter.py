@@ -19,6 +19,7 @@ from torch import Tensor
 
 from metadist import numerics
 from metadist.algorithms import Adapted
+from metadist.algorithms.interface import keeps_statistics
 from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, TRANSFORMS, WEIGHTS, Bundle, read_bundle
 from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
@@ -124,7 +125,7 @@ class Adapter:
             _, self.objective, self.algorithm = build_parts(config.model_copy(update={"model": settings}), bundle.spec)
         self.meta = _read_weights(bundle)
         self.chain = _read_chain(bundle)
-        self._context = Context(
+        self.context = Context(
             torch.tensor(bundle.facts["step"] / config.outer.num_steps), torch.tensor(0, dtype=torch.int64)
         )
 
@@ -195,27 +196,46 @@ class Adapter:
             {name: aligned(leaf[0]) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found[0])
         )
 
-    def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
-        num_steps = _checked_steps(self.inner_steps if inner_steps is None else inner_steps)
+    def nothing(self) -> Batch:
+        """A support set without examples: one row without weight, as in training and evaluation."""
+        column, target = self.bundle.input, self.bundle.target
+        text = column.dtype == "string"
+        raw = np.full((1, *column.shape), "" if text else 0, object if text else np.float32)
+        width = self.bundle.spec.outputs if target is not None else 1
+        return Batch(self.tensor(raw), torch.zeros(1, width), torch.zeros(1))
+
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether it was trained to answer without a support set."""
         fewest = self.bundle.config.tasks.support
-        raw = raw_inputs(x, self.bundle.input, "support_x", empty=fewest is not None and fewest[0] == 0)
+        return fewest is not None and fewest[0] == 0
+
+    @property
+    def independent_queries(self) -> bool:
+        """Whether a query's answer does not depend on the other queries of the pass."""
+        return keeps_statistics(self.bundle.config.algorithm.normalisation)
+
+    def tensors(self, raw: NDArray[Any]) -> Inputs:
+        """Raw inputs of T tasks (T, N, *stored shape), transformed as in training."""
+        found = self.chain(raw)
+        return {name: aligned(leaf) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found)
+
+    def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
+        num_steps = checked_steps(self.inner_steps if inner_steps is None else inner_steps)
+        raw = raw_inputs(x, self.bundle.input, "support_x", empty=self.takes_nothing)
         classes: tuple[Label, ...] = ()
         if self.bundle.target is None:
             classes, labels = class_labels(y, len(raw), self.bundle.spec.outputs)
             support_y = aligned(labels)
         else:
             support_y = aligned(targets(y, len(raw), self.bundle.target))
-        weight = None
-        if not len(raw):  # one row without weight, as in training and evaluation
-            raw = np.full((1, *raw.shape[1:]), "" if raw.dtype.hasobject else 0, raw.dtype)
-            support_y, weight = torch.zeros(1, *support_y.shape[1:]), torch.zeros(1)
         with self.computing():
-            support = Batch(self.tensor(raw), support_y, weight)
+            support = Batch(self.tensor(raw), support_y) if len(raw) else self.nothing()
             steps = range(num_steps + 1) if every else (0, num_steps)
             if every:
-                states = self.algorithm.path(self.meta, support, self._context, num_steps=num_steps)
+                states = self.algorithm.path(self.meta, support, self.context, num_steps=num_steps)
             else:
-                states = [self.algorithm.adapt(self.meta, support, self._context, num_steps=k) for k in (0, num_steps)]
+                states = [self.algorithm.adapt(self.meta, support, self.context, num_steps=k) for k in (0, num_steps)]
             losses = [float(self.objective.loss(self.algorithm.predict(state, support.x), support)) for state in states]
         return [
             Predictor(self, state, classes, k, (losses[0], loss))
@@ -233,7 +253,7 @@ def probabilities(outputs: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.softmax(aligned(outputs), dim=-1).numpy()
 
 
-def _checked_steps(inner_steps: Any) -> int:
+def checked_steps(inner_steps: Any) -> int:
     whole = isinstance(inner_steps, int | np.integer) and not isinstance(inner_steps, bool)
     if not whole or not 0 <= inner_steps <= MAX_INNER_STEPS:
         raise UsageError(f"inner_steps is {inner_steps!r}; use a whole number from 0 to {MAX_INNER_STEPS}")

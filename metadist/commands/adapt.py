@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,22 +15,57 @@ from metadist.commands.train import AsJson
 
 def adapt(
     model_uri: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, runs:/..., or a bundle folder.")],
-    support: Annotated[Path, typer.Option(help="Parquet file: raw inputs and labels.")],
     query: Annotated[Path, typer.Option(help="Parquet file: raw inputs.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    support: Annotated[Path | None, typer.Option(help="Parquet file: raw inputs and labels.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Label column of the support file. Default: label, or the target's name.")
     ] = None,
+    group: Annotated[str | None, typer.Option(help="Column of the group: each group is a task of its own.")] = None,
+    save_states: Annotated[Path | None, typer.Option(help="With --group: keep what adaptation made.")] = None,
+    states: Annotated[Path | None, typer.Option(help="With --group: such a file, instead of --support.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Default: as in the model's report.")] = None,
     json: AsJson = False,
 ) -> None:
     """Adapt a registered model and predict. Input columns are named and stored as in the task store."""
     with guarded():
         from metadist.adapter import load_adapter
+        from metadist.errors import UsageError
 
-        adapter = load_adapter(model_uri)
-        result = _adapt(adapter, support, query, out, label, inner_steps)
+        if (support is None) == (states is None):
+            raise UsageError("give --support FILE, or --states FILE of an earlier --save-states")
+        if group is None and (states or save_states):
+            raise UsageError("--states and --save-states are of many groups: name their column with --group")
+        if states is not None and (save_states or label or inner_steps is not None):
+            raise UsageError("--states are adapted already: --save-states, --label and --inner-steps go with --support")
+        adapter, begun = load_adapter(model_uri), time.perf_counter()
+        if group is None:
+            assert support is not None
+            result = _adapt(adapter, support, query, out, label, inner_steps)
+        else:
+            from metadist.many_tables import answer_groups, answer_states
+
+            if states is not None:
+                result = answer_states(adapter, states, query, out, group=group)
+            else:
+                assert support is not None
+                result = answer_groups(
+                    adapter,
+                    support,
+                    query,
+                    out,
+                    group=group,
+                    label=label or _label_of(adapter),
+                    inner_steps=inner_steps,
+                    save_states=save_states,
+                )
+        result["seconds"] = time.perf_counter() - begun
         emit({"model_uri": model_uri, **result}, as_json=json, lines=lambda: _lines(result))
+
+
+def _label_of(adapter: Any) -> str:
+    target = adapter.bundle.target
+    return str(target.name) if target else "label"
 
 
 def _adapt(
@@ -37,9 +73,9 @@ def _adapt(
 ) -> dict[str, Any]:
     from metadist.serving.tables import input_values, label_values, read_table, write_answers
 
-    column, target = adapter.bundle.input, adapter.bundle.target
+    column = adapter.bundle.input
     examples, queries = read_table(support), read_table(query)
-    labels = label_values(examples, label or (target.name if target else "label"), support)
+    labels = label_values(examples, label or _label_of(adapter), support)
     predictor = adapter.adapt(input_values(examples, column, support), labels, inner_steps)
     x = input_values(queries, column, query)
     probability = predictor.predict_proba(x).max(-1).tolist() if predictor.classes else None
@@ -56,9 +92,15 @@ def _adapt(
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    before, after = result["support_loss"]
-    yield (
-        f"adapted to {result['support']} examples in {result['inner_steps']} inner steps: support loss {before:.4g} "
-        f"-> {after:.4g}"
-    )
-    yield f"{result['queries']} predictions in {result['out']}"
+    if "groups" in result:
+        yield f"{result['groups']} groups, {result['support']} support rows, {result['inner_steps']} inner steps"
+        if result["groups_without_queries"]:
+            yield f"{result['groups_without_queries']} groups have no queries and were passed over"
+    else:
+        before, after = result["support_loss"]
+        yield (
+            f"adapted to {result['support']} examples in {result['inner_steps']} inner steps: support loss "
+            f"{before:.4g} -> {after:.4g}"
+        )
+    rate = result["queries"] / max(result["seconds"], 1e-9)
+    yield f"{result['queries']} predictions in {result['out']}, {rate:,.0f} a second"
