@@ -30,7 +30,8 @@ def labelled(
     data: SplitData, column: str, spec: EpisodeSpec, draws: Sequence[np.random.Generator]
 ) -> tuple[Half, Half]:
     """N-way episodes; with variants the images of a class are turned, alike in a task."""
-    episodes = [draw_episode(data.counts, data.offsets, spec, draw) for draw in draws]
+    counts = data.counts
+    episodes = [draw_episode(counts, data.offsets, spec, draw) for draw in draws]
     turns = np.stack([episode.variants for episode in episodes])  # (T, ways)
 
     def half(rows: list[NDArray[np.int64]], labels: list[NDArray[np.int64]], a_class: int) -> Half:
@@ -50,8 +51,10 @@ def grouped(
 ) -> tuple[Half, Half]:
     """One group a task, of those that are large enough. Where sizes differ, a support set is padded to the most, and an
     empty one to one row: torch's own gradients of a pass without rows are not always zero."""
-    places = large_enough(data.counts, spec)
-    groups = [draw_group(data.offsets[:-1][places], data.counts[places], spec, draw) for draw in draws]
+    counts = data.counts
+    places = large_enough(counts, spec)
+    offsets, counts = data.offsets[:-1][places], counts[places]
+    groups = [draw_group(offsets, counts, spec, draw) for draw in draws]
     low, high = spec.sizes or (spec.support, spec.support)
     high = max(high, 1)
     support = np.stack([np.resize(group.query_rows, high) for group in groups])  # any rows stand at padding
