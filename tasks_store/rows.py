@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks_store.errors import SchemaMismatch
 from tasks_store.schema import Column, arrow_schema
@@ -148,7 +149,10 @@ def _cast(array: Any, target: Any, column: Column | None) -> Any:
     chunks = []
     for chunk in array.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        while pa.types.is_fixed_size_list(values.type) or pa.types.is_list(values.type):
+        while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+            lengths = pc.unique(pc.list_value_length(values)).to_pylist()
+            if len(lengths) > 1:  # the total may still be right, and values would move into other rows
+                raise ValueError(f"lists of different lengths ({lengths[0]} and {lengths[1]})")
             values = values.flatten()
         flat = values.cast(pa.from_numpy_dtype(column.numpy_dtype.newbyteorder("=")))
         chunks.append(_pack(flat.to_numpy().reshape(len(chunk), *column.shape), column))

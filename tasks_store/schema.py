@@ -58,9 +58,12 @@ class Column:
     """Shape of one row's value; () is a scalar. Strings are scalars."""
     unit: str = ""
     """Free text for the reader: "ink 0..255", "rad", "degC"."""
+    fields: tuple[str, ...] = ()
+    """What the values of a packed vector were called where they come from, in order; () when nothing was packed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+        object.__setattr__(self, "fields", tuple(self.fields))
         if not _NAME.fullmatch(self.name) or self.name in ID_COLUMNS:
             raise SchemaMismatch(
                 f"column name {self.name!r}: expected letters, digits and underscores, and none of "
@@ -115,8 +118,9 @@ def arrow_schema(columns: Sequence[Column], kind: str) -> Any:
 
 
 def column_to_json(column: Column) -> dict[str, Any]:
-    """A column as plain JSON values."""
-    return {**asdict(column), "shape": list(column.shape)}
+    """A column as plain JSON values; ``fields`` stands in it only when there are any."""
+    plain = {**asdict(column), "shape": list(column.shape), "fields": list(column.fields)}
+    return plain if column.fields else {name: value for name, value in plain.items() if name != "fields"}
 
 
 def column_from_json(value: Mapping[str, Any]) -> Column:

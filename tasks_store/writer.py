@@ -1,44 +1,37 @@
 """Write a store: sort, cut into row groups, digest, publish; the manifest last.
 
-A crash at any point leaves no visible store: without ``manifest.json`` there is none. Rows are held
-in memory once (plus one row group), since they may come in any order.
+A crash at any point leaves no visible store: without ``manifest.json`` there is none. ``write_store``
+holds the rows in memory once (plus one row group), since they may come in any order; ``write_sorted``
+asks for one row group after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from tasks_store.datafile import read_footer
 from tasks_store.digest import ContentDigest
-from tasks_store.errors import SchemaMismatch, StoreEmpty, StoreExists
+from tasks_store.errors import StoreEmpty, StoreExists
 from tasks_store.index import crc32, index_table, plan_row_groups, row_group_span
 from tasks_store.manifest import MANIFEST, FileEntry, Manifest, SplitSummary, dump_manifest
+from tasks_store.ordering import Groups, check_split_names, sort_rows
 from tasks_store.rows import collect_table
-from tasks_store.schema import ID_COLUMNS, Column, Kind, check_columns
+from tasks_store.schema import ID_COLUMNS, Column, Kind, arrow_schema, check_columns
 from tasks_store.storage import Location
 
-_SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OURS = re.compile(r"[A-Za-z0-9_.-]+-[0-9a-f]{16}\.parquet|\.tmp-.*")
 
 
-@dataclass
-class _Groups:
-    """The groups of one split, in stored order."""
-
-    names: list[str] = field(default_factory=list)
-    domains: list[str] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    first_row: int = 0
+Rows = Callable[[int, int], Any]
+"""The stored rows [start, stop) as a pyarrow table of ``arrow_schema``; asked for in ascending order."""
 
 
 def write_store(
@@ -74,11 +67,54 @@ def write_store(
     """
     columns = check_columns(columns, kind)
     location = Location.of(out)
-    _refuse_overwriting(location)
+    refuse_overwriting(location)
     table = collect_table(rows, columns, kind)
     if table.num_rows == 0:
         raise StoreEmpty(f"no rows to write to {location.display}: a store needs at least one")
     order, splits = sort_rows(table)
+    return write_sorted(
+        splits,
+        lambda start, stop: table.take(pa.array(order[start:stop])),
+        out,
+        name=name,
+        kind=kind,
+        columns=columns,
+        source=source,
+        licence=licence,
+    )
+
+
+def write_sorted(
+    splits: Mapping[str, Groups],
+    rows: Rows,
+    out: str | Path,
+    *,
+    name: str,
+    kind: Kind,
+    columns: Sequence[Column],
+    source: str = "",
+    licence: str = "",
+) -> Manifest:
+    """Write a store whose groups are known beforehand and whose rows are fetched in stored order.
+
+    Args:
+        splits: the groups of each split, both sorted by name by code point; :func:`write_store` makes the
+            same store of the same rows.
+        rows: fetches the rows of one row group; only that is held.
+        out, name, kind, columns, source, licence: as for :func:`write_store`.
+
+    Raises:
+        SchemaMismatch: columns that cannot be, or an unusable split name.
+        StoreEmpty: no groups.
+        StoreExists: the folder holds a store or other files already.
+    """
+    columns = check_columns(columns, kind)
+    location = Location.of(out)
+    refuse_overwriting(location)
+    if not splits:
+        raise StoreEmpty(f"no rows to write to {location.display}: a store needs at least one")
+    check_split_names(splits)
+    schema = arrow_schema(columns, kind)
     index: dict[str, list[Any]] = {
         key: [] for key in ("group", "split", "domain", "file", "row_group", "offset", "count", "crc32")
     }
@@ -86,7 +122,7 @@ def write_store(
     summaries: dict[str, SplitSummary] = {}
     with location.scratch() as scratch:
         for split, groups in splits.items():
-            entry, content = _write_split(table, order, split, groups, columns, scratch, location, index)
+            entry, content = _write_split(rows, schema, split, groups, columns, scratch, location, index)
             files.append(entry)
             summaries[split] = SplitSummary(groups=len(groups.names), rows=sum(groups.counts), content_sha256=content)
         manifest = Manifest(
@@ -106,71 +142,11 @@ def write_store(
     return manifest
 
 
-def sort_rows(table: Any) -> tuple[NDArray[np.int64], dict[str, _Groups]]:
-    """The stable order by (split, group), and the groups of each split in that order.
-
-    Raises:
-        SchemaMismatch: a group in two splits or two domains, or an unusable split name.
-    """
-    split_rank, split_names = _ranks(table.column("split"))
-    group_rank, group_names = _ranks(table.column("group"))
-    domain_rank, domain_names = _ranks(table.column("domain"))
-    for split in split_names:
-        if not _SPLIT_NAME.fullmatch(split):
-            raise SchemaMismatch(f"split name {split!r}: expected letters, digits, dot, dash, underscore")
-    order = np.lexsort((group_rank, split_rank))
-    starts = np.flatnonzero(
-        np.diff(group_rank[order], prepend=-1).astype(bool) | np.diff(split_rank[order], prepend=-1).astype(bool)
-    )
-    counts = np.diff(starts, append=len(order))
-    groups, owners = group_rank[order][starts], split_rank[order][starts]
-    _refuse_twice(groups, owners, group_names, split_names)
-    domains = domain_rank[order]
-    mixed = np.flatnonzero(domains != np.repeat(domains[starts], counts))
-    if len(mixed):
-        raise SchemaMismatch(f"group {group_names[group_rank[order][mixed[0]]]!r} has rows of two domains")
-    splits: dict[str, _Groups] = {}
-    for rank, split in enumerate(split_names):
-        mine = np.flatnonzero(owners == rank)
-        splits[split] = _Groups(
-            names=[group_names[code] for code in groups[mine]],
-            domains=[domain_names[code] for code in domains[starts[mine]]],
-            counts=[int(count) for count in counts[mine]],
-            first_row=int(starts[mine[0]]),
-        )
-    return order.astype(np.int64), splits
-
-
-def _ranks(column: Any) -> tuple[NDArray[np.int64], list[str]]:
-    """Each value's rank among the distinct values, and these, sorted by code point."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.unify_dictionaries().chunk(0)
-    names = encoded.dictionary.to_pylist()
-    by_name = sorted(range(len(names)), key=names.__getitem__)
-    rank = np.empty(len(names), dtype=np.int64)
-    rank[by_name] = np.arange(len(names))
-    return rank[encoded.indices.to_numpy().astype(np.int64)], [names[code] for code in by_name]
-
-
-def _refuse_twice(
-    groups: NDArray[np.int64], owners: NDArray[np.int64], group_names: list[str], split_names: list[str]
-) -> None:
-    order = np.argsort(groups, kind="stable")
-    again = np.flatnonzero(np.diff(groups[order]) == 0)
-    if len(again):
-        first, second = order[again[0]], order[again[0] + 1]
-        raise SchemaMismatch(
-            f"group {group_names[groups[first]]!r} lies in two splits, {split_names[owners[first]]!r} and "
-            f"{split_names[owners[second]]!r}: give every group one split"
-        )
-
-
 def _write_split(
-    table: Any,
-    order: NDArray[np.int64],
+    rows: Rows,
+    schema: Any,
     split: str,
-    groups: _Groups,
+    groups: Groups,
     columns: Sequence[Column],
     scratch: Path,
     location: Location,
@@ -181,9 +157,9 @@ def _write_split(
     digest = ContentDigest(columns)
     bounds = groups.first_row + np.concatenate([[0], np.cumsum(groups.counts)])
     spans = plan_row_groups(groups.counts, sum(column.nbytes for column in columns))
-    with _parquet_writer(staged, table.schema) as writer:
+    with _parquet_writer(staged, schema) as writer:
         for first, last in spans:
-            part = table.take(pa.array(order[bounds[first] : bounds[last]]))
+            part = rows(int(bounds[first]), int(bounds[last]))
             digest.update(part)
             writer.write_table(part, row_group_size=part.num_rows)
     entry = _publish(staged, split, location, rows=sum(groups.counts), split=split)
@@ -246,7 +222,12 @@ def _publish(staged: Path, stem: str, location: Location, *, rows: int, split: s
     )
 
 
-def _refuse_overwriting(location: Location) -> None:
+def refuse_overwriting(location: Location) -> None:
+    """Refuse a place that is not free for a new store.
+
+    Raises:
+        StoreExists: the folder holds a store or other files already.
+    """
     members = location.listing()
     if MANIFEST in members:
         raise StoreExists(f"{location.display} holds a store already; choose another folder or delete it")

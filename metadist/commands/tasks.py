@@ -6,13 +6,17 @@ import enum
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metadist.commands.output import emit, guarded, say
 from metadist.commands.train import AsJson
+
+if TYPE_CHECKING:
+    from tasks_store.importers.summary import Summary
 
 app = typer.Typer(help="Make and look at task stores.", no_args_is_help=True)
 importer = typer.Typer(help="Import data into a store.", no_args_is_help=True)
@@ -81,27 +85,70 @@ def omniglot(
 
 @importer.command()
 def table(
-    source: Annotated[Path, typer.Option("--from", help="A Parquet table.")],
-    label: Annotated[str, typer.Option(help="Column of the class.")],
-    value: Annotated[list[str], typer.Option(help="Columns to keep; may be repeated.")],
+    source: Annotated[list[Path], typer.Option("--from", help="Parquet, CSV, JSONL or Arrow IPC; may be repeated.")],
+    value: Annotated[list[str], typer.Option(help="Column or glob a task sees; may be repeated.")],
     out: Annotated[str, typer.Option(help="Where to.")],
+    label: Annotated[str | None, typer.Option(help="Column of the class: tasks are drawn over classes.")] = None,
+    target: Annotated[str | None, typer.Option(help="Number to predict; with --group, a group is a task.")] = None,
+    group: Annotated[str | None, typer.Option(help="Columns that name a group: A,B,C.")] = None,
+    order_by: Annotated[str | None, typer.Option(help="Columns that order the rows of a group: A,B.")] = None,
+    split: Annotated[str | None, typer.Option(help="Shares of groups: 0.7,0.1,0.2.")] = None,
+    split_by: Annotated[str | None, typer.Option(help="Column whose values are split whole.")] = None,
     split_column: Annotated[str | None, typer.Option(help="Column that names the split; a class lies in one.")] = None,
     split_file: Annotated[Path | None, typer.Option(help="JSON: {split: [label, ...]}.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --split.")] = 0,
+    missing: Annotated[str, typer.Option(help="Gaps: error, drop, or mean+flag.")] = "error",
+    drop_label: Annotated[list[str] | None, typer.Option(help="Group to leave out; may be repeated.")] = None,
+    where: Annotated[str | None, typer.Option(help="Rows to keep: \"year >= 2014 and wd = 'NW'\".")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of one value of a binary or list column: 28,28.")] = None,
+    name: Annotated[str, typer.Option(help="Of the data set.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the data.")] = "",
     json: AsJson = False,
 ) -> None:
-    """Import a labelled Parquet table; classes are split, never their rows."""
+    """Import a table of labelled or grouped rows; groups are split, never their rows. See docs/data.md."""
     with guarded():
+        from metadist.errors import UsageError
+        from tasks_store.importers.request import TableRequest
         from tasks_store.importers.table import import_table
 
-        import_table(source, out, label=label, columns=value, split=split_column, split_file=split_file)
-        _inspect(out, json)
+        try:
+            sizes = tuple(int(size) for size in _names(shape))
+        except ValueError:
+            raise UsageError(f"--shape {shape!r}: expected whole numbers, e.g. 28,28") from None
+        request = TableRequest(
+            files=tuple(source),
+            value=tuple(value),
+            label=label,
+            target=target,
+            group=_names(group),
+            order_by=_names(order_by),
+            split=split,
+            split_by=split_by,
+            split_column=split_column,
+            split_file=split_file,
+            seed=seed,
+            missing=missing,  # type: ignore[arg-type]  # checked there
+            drop_label=tuple(drop_label or ()),
+            where=where,
+            shape=sizes,
+            name=name,
+            licence=licence,
+        )
+        _, summary = import_table(request, out)
+        _inspect(out, json, summary)
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
 @app.command()
 def inspect(path: Where, json: AsJson = False) -> None:
     """What a store holds."""
     with guarded():
-        _inspect(path, json)
+        from tasks_store import resolve_store
+
+        _inspect(str(resolve_store(path)), json)
 
 
 @app.command()
@@ -137,12 +184,13 @@ def preview(
         emit({"path": str(out)}, as_json=json, lines=lambda: iter([f"wrote {out}"]))
 
 
-def _inspect(path: str, as_json: bool) -> None:
-    from tasks_store import Store, resolve_store
+def _inspect(path: str, as_json: bool, summary: Summary | None = None) -> None:
+    from tasks_store import Store
     from tasks_store.inspect import describe
 
-    found = describe(Store.open(resolve_store(path)))
-    emit(found, as_json=as_json, lines=lambda: _table(found))
+    found = describe(Store.open(path))
+    told = {**found, "import": summary.as_json()} if summary else found
+    emit(told, as_json=as_json, lines=lambda: chain(summary.lines() if summary else (), _table(found)))
 
 
 def _table(found: dict[str, Any]) -> Iterator[str]:

@@ -9,16 +9,16 @@ drawer 1): 1..964 background, 965..1623 evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks_store.errors import ImportFailed
 from tasks_store.importers.omniglot_images import Drawing, read_drawings
-from tasks_store.importers.table import as_text, read_table, require_columns
 from tasks_store.manifest import Manifest
 from tasks_store.schema import Column
 from tasks_store.writer import write_store
@@ -158,3 +158,39 @@ def _refuse_partial(numbers: Any, shown: str) -> None:
             f"({len(wrong)} of {CHARACTERS} characters differ): both images_background and images_evaluation "
             "are needed whole"
         )
+
+
+def read_table(source: str | Path) -> Any:
+    """A Parquet file as a pyarrow table, page checksums verified where it has them.
+
+    Raises:
+        ImportFailed: no such file, or not Parquet.
+    """
+    try:
+        return pq.read_table(source, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ImportFailed(f"cannot read {source} as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def require_columns(table: Any, names: Sequence[str], source: str | Path) -> None:
+    """Refuse a table without these columns.
+
+    Raises:
+        ImportFailed: names those missing and those there are.
+    """
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise ImportFailed(f"{source} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
+
+
+def as_text(column: Any) -> Any:
+    """A column of any simple type as strings.
+
+    Raises:
+        ImportFailed: it has missing values.
+    """
+    if column.null_count:
+        raise ImportFailed(f"a label, split or domain column has {column.null_count} missing values")
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string())

@@ -1,171 +1,177 @@
-"""A labelled Parquet table (one row an example, a label column) as a store."""
+"""A table of customers, sensors or sentences as a store, in passes over its files; never whole in memory.
+
+1. Count: which rows take part, how large each group is, where gaps are. 2. Only with ``mean+flag``: means of the
+training split. 3. Sort: rows go to temporary files beside the store by range of groups, and are written range by
+range. What is held is a batch, one range (64 MB, or the largest group) and the names of the groups.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tasks_store.errors import ImportFailed
+from tasks_store.importers.clean import GROUP, Cleaner, refuse_gaps
+from tasks_store.importers.files import TableFiles
+from tasks_store.importers.groups import GroupCounts, drop_small, split_groups, stored_groups
+from tasks_store.importers.partition import ORDER, PARTITION_BYTES, RANK, Partitions
+from tasks_store.importers.request import TableRequest, check_columns_exist, check_flags
+from tasks_store.importers.summary import Summary
+from tasks_store.importers.values import as_float64, gaps, resolve_values
+from tasks_store.importers.where import parse_where
 from tasks_store.manifest import Manifest
-from tasks_store.schema import Column, Kind
-from tasks_store.writer import write_store
+from tasks_store.ordering import Groups
+from tasks_store.rows import collect_table
+from tasks_store.storage import Location
+from tasks_store.writer import refuse_overwriting, write_sorted
 
 
 def import_table(
-    source: str | Path,
-    out: str | Path,
-    *,
-    label: str,
-    columns: Sequence[Column] | Sequence[str],
-    name: str = "",
-    kind: Kind = "classes",
-    domain: str | None = None,
-    split: str | None = None,
-    split_file: str | Path | None = None,
-    licence: str = "",
-) -> Manifest:
-    """Write a store from a labelled Parquet table.
+    request: TableRequest, out: str | Path, *, partition_bytes: int = PARTITION_BYTES
+) -> tuple[Manifest, Summary]:
+    """Write a store from a table.
 
     Args:
-        source: a Parquet file. Row order is kept inside a group.
+        request: what to read, and how.
         out: an absent or empty folder, or a URI.
-        label: the column that names the group; any type, taken as text.
-        columns: value columns to keep: names (scalars and text, their types are taken from the
-            table) or Columns (needed for arrays in a binary or list column: they give dtype and shape).
-        name: of the data set; default the file's stem.
-        kind: "classes" or "groups".
-        domain: column with the group's domain.
-        split: column with the split of each row; a class must lie in one.
-        split_file: JSON ``{split: [label, ...]}`` instead; every label of the table in exactly one.
-        licence: of the data.
+        partition_bytes: of one range of groups in the external sort.
 
     Raises:
-        ImportFailed: not readable, a column is missing, or a label without a split.
-        SchemaMismatch: values that do not fit, or a class in two splits.
+        ImportFailed: flags, files or rows that cannot be taken; the message names the flag that helps.
+        SchemaMismatch: values that do not fit, or an unusable split name.
+        StoreExists: ``out`` holds something.
     """
-    table = read_table(source)
-    wanted = [column if isinstance(column, str) else column.name for column in columns]
-    require_columns(table, [label, *wanted, *([domain] if domain else []), *([split] if split else [])], source)
-    if (split is None) == (split_file is None):
-        raise ImportFailed("say how classes are split: give either split (a column) or split_file (JSON)")
-    groups = as_text(table.column(label))
-    if split_file is not None:
-        splits = splits_of_labels(groups, load_split_file(split_file), str(split_file))
-    else:
-        splits = as_text(table.column(str(split)))
-    typed = [column if isinstance(column, Column) else infer_column(table, column) for column in columns]
-    rows = pa.table(
-        {
-            "group": groups,
-            "split": splits,
-            "domain": as_text(table.column(domain)) if domain else pa.array([""] * table.num_rows, pa.string()),
-            **{column: table.column(column) for column in wanted},
-        }
-    )
-    return write_store(
-        [rows],
-        out,
-        name=name or Path(source).stem,
-        kind=kind,
-        columns=typed,
-        source=Path(source).name,
-        licence=licence,
-    )
+    check_flags(request)
+    location = Location.of(out)
+    refuse_overwriting(location)
+    files = TableFiles(request.files, text=request.text_columns)
+    check_columns_exist(request, files.schema)
+    used = {*request.key_columns, *filter(None, [request.target])}
+    values = resolve_values(files.schema, request.value, used, request.target, request.shape)
+    where = None if request.where is None else parse_where(request.where, files.schema)
+    cleaner = Cleaner(request=request, values=values, where=where)
+    columns = _columns_read(cleaner, files.schema.names)
+
+    summary, found = Summary(), GroupCounts(request)
+    size = 0
+    for table in files.batches(columns):
+        kept = cleaner.kept(table, summary)
+        size += kept.nbytes
+        found.add(kept)
+    refuse_gaps(request, values, summary)
+    if request.drop_label and not summary.dropped.get("--drop-label"):
+        raise ImportFailed(f"--drop-label {', '.join(request.drop_label)}: no row has such a label")
+    rows_found = sum(found.counts.values())
+    counts = drop_small(found, summary)
+    splits = split_groups(request, {name: found.units[name] for name in counts})
+    stored = stored_groups(counts, splits, found.units if request.split_by else {})
+    summary.splits = {split: len(groups.names) for split, groups in stored.items()}
+
+    if request.missing == "mean+flag":
+        flagged = tuple(name for name in values.packed if summary.gaps.get(name))
+        summary.filled = _training_means(files, cleaner, columns, flagged, splits)
+        values = replace(values, flagged=flagged)
+        cleaner = replace(cleaner, values=values)
+    row_bytes = size // max(rows_found, 1) + 1
+    sizes = [rows for groups in stored.values() for rows in groups.counts]
+    with location.scratch() as scratch, Partitions(scratch, sizes, row_bytes, partition_bytes) as partitions:
+        ranks = {name: rank for rank, name in enumerate(name for groups in stored.values() for name in groups.names)}
+        put = 0
+        for table, mine in _ranked(files, cleaner, columns, ranks):
+            encoded = values.encode(table, summary.filled)
+            order = {f"{ORDER}{place:03d}": table.column(name) for place, name in enumerate(request.order_by)}
+            partitions.put(pa.table({**encoded, **order}), mine)
+            put += table.num_rows
+        if put != summary.kept:
+            raise ImportFailed(f"the files changed during the import: {summary.kept} rows, then {put}; run it again")
+        ids = _Ids(stored)
+        manifest = write_sorted(
+            stored,
+            lambda start, stop: collect_table([ids.added(partitions.rows(start, stop))], values.columns, request.kind),
+            out,
+            name=request.name or Path(request.files[0]).stem,
+            kind=request.kind,
+            columns=values.columns,
+            source=_source(request, summary),
+            licence=request.licence,
+        )
+    return manifest, summary
 
 
-def read_table(source: str | Path) -> Any:
-    """A Parquet file as a pyarrow table, page checksums verified where it has them.
+class _Ids:
+    """Group, split and domain of the rows that come back from the sort."""
+
+    def __init__(self, stored: Mapping[str, Groups]) -> None:
+        self._group = pa.array([name for groups in stored.values() for name in groups.names], pa.string())
+        self._domain = pa.array([domain for groups in stored.values() for domain in groups.domains], pa.string())
+        names, sizes = list(stored), [len(groups.names) for groups in stored.values()]
+        self._split = pa.array(np.repeat(np.array(names, dtype=object), sizes), pa.string())
+
+    def added(self, table: Any) -> Any:
+        ranks = table.column(RANK)
+        for name, values in (("group", self._group), ("split", self._split), ("domain", self._domain)):
+            table = table.append_column(name, values.take(ranks))
+        return table.drop_columns([RANK])
+
+
+def _columns_read(cleaner: Cleaner, names: list[str]) -> list[str]:
+    """Columns that some rule or value needs, in the table's order."""
+    request, values = cleaner.request, cleaner.values
+    needed = {*request.key_columns, request.target, *values.packed, values.single_name}
+    filtered = "" if request.where is None else request.where
+    return [name for name in names if name in needed or name in filtered]
+
+
+def _ranked(
+    files: TableFiles, cleaner: Cleaner, columns: list[str], ranks: Mapping[str, int]
+) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    """Rows of the groups in ``ranks``, with the ranks of their groups."""
+    for table in files.batches(columns):
+        kept = cleaner.kept(table, Summary())
+        encoded = kept.column(GROUP).combine_chunks().dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.unify_dictionaries().chunk(0) if encoded.num_chunks else encoded
+        if not kept.num_rows:
+            continue
+        by_code = np.array([ranks.get(name, -1) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+        mine = by_code[encoded.indices.to_numpy().astype(np.int64)]
+        yield kept.filter(pa.array(mine >= 0)), mine[mine >= 0]
+
+
+def _training_means(
+    files: TableFiles, cleaner: Cleaner, columns: list[str], names: tuple[str, ...], splits: Mapping[str, str]
+) -> dict[str, float]:
+    """Mean of each column over the training rows that have a value.
 
     Raises:
-        ImportFailed: no such file, or not Parquet.
+        ImportFailed: no training split, or a column without any value in it.
     """
-    try:
-        return pq.read_table(source, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise ImportFailed(f"cannot read {source} as Parquet: {str(error).splitlines()[0]}") from error
+    if not names:
+        return {}
+    training = {name: 0 for name, split in splits.items() if split == "train"}
+    sums, rows = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
+    for table, _ in _ranked(files, cleaner, columns, training):
+        for name in names:
+            present = ~gaps(table.column(name))
+            sums[name] += float(as_float64(table.column(name))[present].sum())
+            rows[name] += int(present.sum())
+    for name in names:
+        if not rows[name]:
+            raise ImportFailed(
+                f"--missing mean+flag: column {name!r} has no value in the split 'train' (splits: "
+                f"{', '.join(sorted(set(splits.values())))}), so it has no mean: leave it out, or use --missing drop"
+            )
+    return {name: sums[name] / rows[name] for name in names}
 
 
-def require_columns(table: Any, names: Sequence[str], source: str | Path) -> None:
-    """Refuse a table without these columns.
-
-    Raises:
-        ImportFailed: names those missing and those there are.
-    """
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise ImportFailed(f"{source} has no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
-
-
-def as_text(column: Any) -> Any:
-    """A column of any simple type as strings.
-
-    Raises:
-        ImportFailed: it has missing values.
-    """
-    if column.null_count:
-        raise ImportFailed(f"a label, split or domain column has {column.null_count} missing values")
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.string())
-
-
-def infer_column(table: Any, name: str) -> Column:
-    """The Column of a scalar or text column of a table.
-
-    Raises:
-        ImportFailed: an array column, whose dtype and shape must be given.
-    """
-    kind = table.schema.field(name).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return Column(name=name, dtype="string")
-    if kind == pa.uint8() or kind == pa.float32():
-        return Column(name=name, dtype="uint8" if kind == pa.uint8() else "float32")
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return Column(name=name, dtype="int64" if pa.types.is_integer(kind) else "float64")
-    raise ImportFailed(f"column {name!r} is {kind}: give a Column with its dtype and shape")
-
-
-def load_split_file(path: str | Path) -> dict[str, list[str]]:
-    """``{split: [label, ...]}`` from JSON; entries that are not lists (notes) are passed over.
-
-    Raises:
-        ImportFailed: not such a file.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ImportFailed(f"cannot read the split file {path}: {error}") from error
-    splits = {
-        split: [str(label) for label in labels]
-        for split, labels in (content.items() if isinstance(content, dict) else ())
-        if isinstance(labels, list)
-    }
-    if not splits:
-        raise ImportFailed(f"{path}: expected a JSON object {{split: [label, ...]}}")
-    return splits
-
-
-def splits_of_labels(groups: Any, splits: Mapping[str, Sequence[str]], shown: str) -> Any:
-    """The split of each row from the label lists.
-
-    Raises:
-        ImportFailed: a label in two lists or in none.
-    """
-    owner: dict[str, str] = {}
-    for split, labels in splits.items():
-        for label in labels:
-            if owner.setdefault(label, split) != split:
-                raise ImportFailed(f"{shown}: label {label!r} is in both {owner[label]!r} and {split!r}")
-    found = pc.unique(groups).to_pylist()
-    unknown = [label for label in found if label not in owner]
-    if unknown:
-        raise ImportFailed(f"{shown}: {len(unknown)} labels of the table are in no split, e.g. {unknown[0]!r}")
-    return pa.array([owner[label] for label in groups.to_pylist()], type=pa.string())
+def _source(request: TableRequest, summary: Summary) -> str:
+    """File names, and what was filled: it belongs to the data."""
+    source = ", ".join(Path(file).name for file in request.files)
+    filled = ", ".join(f"{name}={mean:.9g}" for name, mean in summary.filled.items())
+    return f"{source}; gaps filled with training means: {filled}" if filled else source

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tasks_store import Column, Manifest, Store, write_store
 from tasks_store.generators.glyphs import build_glyphs
+from tasks_store.importers.request import TableRequest
+from tasks_store.importers.table import import_table
+from tests.support.sensors import sensors
 
 GLYPH_CLASSES = 200
 
@@ -70,3 +74,22 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Store:
     place = tmp_path_factory.mktemp("glyphs") / "store"
     build_glyphs(place, max_classes=GLYPH_CLASSES)
     return Store.open(place)
+
+
+@pytest.fixture
+def sensor_file(tmp_path: Path) -> Path:
+    pq.write_table(sensors(), tmp_path / "sensors.parquet", row_group_size=90)
+    return tmp_path / "sensors.parquet"
+
+
+@pytest.fixture
+def import_sensors(sensor_file: Path, tmp_path: Path) -> Callable[..., Any]:
+    """``import_sensors("name", label=..., ...)``: an import of the sensors to tmp_path / name."""
+
+    def imported(place: str = "s", **options: Any) -> Any:
+        small = options.pop("partition_bytes", 1 << 20)
+        return import_table(
+            TableRequest(**{"files": (sensor_file,), **options}), tmp_path / place, partition_bytes=small
+        )
+
+    return imported

@@ -158,7 +158,7 @@ def test_refuses_a_folder_with_other_files(write_small: Write, tmp_path: Path) -
 
 
 def test_of_two_writers_one_wins(write_small: Write, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks_store.writer._refuse_overwriting", lambda location: None)
+    monkeypatch.setattr("tasks_store.writer.refuse_overwriting", lambda location: None)
     before = (small / "manifest.json").read_bytes()
     with pytest.raises(StoreExists):
         write_small(source="the second one")

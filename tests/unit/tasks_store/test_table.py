@@ -1,94 +1,170 @@
-"""A labelled Parquet table becomes a store."""
+"""A table of customers, sensors or sentences becomes a store."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.csv as pacsv
 import pytest
 
-from tasks_store import Column, ImportFailed, SchemaMismatch, Store, load_split
-from tasks_store.importers.table import import_table
+from tasks_store import Column, ImportFailed, Manifest, Store, load_split, write_store
+from tasks_store.importers.summary import Summary
+from tests.support.sensors import CLASSES, GROUPS, REGRESSION, ROWS, sensors
+
+Import = Callable[..., tuple[Manifest, Summary]]
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """Twelve texts with an integer label, a dictionary-encoded domain and a picture."""
-    pixels = np.arange(12 * 6, dtype=np.uint8).reshape(12, 2, 3)
-    table = pa.table(
-        {
-            "intent": pa.array([n % 4 for n in range(12)]),
-            "text": [f"text {n}" for n in range(12)],
-            "score": pa.array(np.arange(12, dtype=np.float32)),
-            "area": pa.array(["bank" if n % 4 < 2 else "travel" for n in range(12)]).dictionary_encode(),
-            "part": ["train" if n % 4 < 3 else "test" for n in range(12)],
-            "pixels": pa.array([image.tobytes() for image in pixels], type=pa.binary(6)),
-        }
-    )
-    pq.write_table(table, tmp_path / "texts.parquet")
-    return tmp_path / "texts.parquet"
+def test_the_sorted_write_is_the_write_in_memory(import_sensors: Import, tmp_path: Path) -> None:
+    """The external sort in many parts publishes the very bytes that write_store does."""
+    manifest, summary = import_sensors(**CLASSES, partition_bytes=500)
+    table = sensors()
+    owner = {}
+    for split in manifest.splits:
+        owner.update(dict.fromkeys(Store.open(tmp_path / "s").groups(split).names, split))
+    rows = [
+        {"group": str(sensor), "split": owner[str(sensor)], "note": note}
+        for sensor, note in zip(table["sensor"].to_pylist(), table["note"].to_pylist(), strict=True)
+    ]
+    whole = write_store(rows, tmp_path / "w", name="w", kind="classes", columns=[Column(name="note", dtype="string")])
+    assert manifest.fingerprint() == whole.fingerprint()
+    assert [file.sha256 for file in manifest.files] == [file.sha256 for file in whole.files]
+    assert manifest.index.sha256 == whole.index.sha256
+    assert manifest.name == "sensors"
+    assert summary.splits == {"test": 4, "train": 14, "validation": 2}
+    assert (summary.read, summary.kept, summary.groups, summary.too_small) == (ROWS, ROWS, GROUPS, 0)
 
 
-def test_names_and_columns(source: Path, tmp_path: Path) -> None:
-    columns: list[Any] = ["text", "score"]
-    import_table(source, tmp_path / "s", label="intent", columns=columns, domain="area", split="part")
+@pytest.mark.parametrize("partition_bytes", [200, 3000, 1 << 20])
+def test_groups_in_time_order_with_filled_gaps(import_sensors: Import, tmp_path: Path, partition_bytes: int) -> None:
+    manifest, summary = import_sensors(**REGRESSION, missing="mean+flag", partition_bytes=partition_bytes)
+    assert [(column.name, column.shape, column.fields) for column in manifest.columns] == [
+        ("x", (3,), ("wet", "wind", "wet_missing")),
+        ("y", (), ("heat",)),
+    ]
+    assert summary.gaps == {"heat": 3, "wet": 40} and summary.dropped == {"gaps": 3}
     store = Store.open(tmp_path / "s")
-    assert store.manifest.name == "texts"
-    assert store.columns["text"].dtype == "string"
-    assert store.columns["score"].dtype == "float32"
-    train = load_split(store, "train")
-    assert train.names == ["0", "1", "2"]
-    assert train.domains == ["bank", "bank", "travel"]
-    assert train.arrays["text"][:3].tolist() == ["text 0", "text 4", "text 8"], "row order is kept"
-    assert len(store.verify()) == 3
+    kept = [row for row in sensors().to_pylist() if row["heat"] is not None]
+    towns = {store.groups(split).domains[0] for split in store.splits}
+    assert len(towns) == 3 and len(store.verify()) == 4
+    owner = {domain: split for split in store.splits for domain in store.groups(split).domains}
+    training = [row["wet"] for row in kept if owner[row["town"]] == "train" and not np.isnan(row["wet"])]
+    mean = float(np.mean(training))
+    assert summary.filled == {"wet": pytest.approx(mean, rel=1e-12)}
+    assert f"wet={mean:.9g}" in manifest.source
+    for split in store.splits:
+        data = load_split(store, split)
+        for place, name in enumerate(data.names):
+            mine = [row for row in kept if f"{row['town']}/{row['sensor']}" == name]
+            mine.sort(key=lambda row: row["hour"])
+            gap = np.isnan([row["wet"] for row in mine])
+            wet = np.where(gap, mean, [row["wet"] for row in mine])
+            expected = np.stack([wet, [row["wind"] for row in mine], gap], axis=1).astype(np.float32)
+            span = slice(int(data.offsets[place]), int(data.offsets[place]) + len(mine))
+            np.testing.assert_array_equal(data.arrays["x"][span], expected)
+            np.testing.assert_array_equal(data.arrays["y"][span], np.float32([row["heat"] for row in mine]))
 
 
-def test_arrays_need_a_column(source: Path, tmp_path: Path) -> None:
-    pixels = Column(name="pixels", dtype="uint8", shape=(2, 3))
-    import_table(source, tmp_path / "s", label="intent", columns=[pixels], split="part")
-    assert load_split(Store.open(tmp_path / "s"), "test").arrays["pixels"][0].tolist() == [[18, 19, 20], [21, 22, 23]]
-    with pytest.raises(ImportFailed, match=r"'pixels' is fixed_size_binary.*give a Column"):
-        import_table(source, tmp_path / "t", label="intent", columns=["pixels"], split="part")
-    wrong = Column(name="pixels", dtype="uint8", shape=(2, 2))
-    with pytest.raises(SchemaMismatch, match="'pixels'"):
-        import_table(source, tmp_path / "t", label="intent", columns=[wrong], split="part")
+def _as_jsonl(table: Any, place: Path) -> None:
+    rows = [{**row, "wet": None if np.isnan(row["wet"]) else row["wet"]} for row in table.to_pylist()]
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_split_file(source: Path, tmp_path: Path) -> None:
-    file = tmp_path / "split.json"
-    file.write_text(json.dumps({"note": "by hand", "train": [0, 1], "test": [2, 3]}))
-    import_table(source, tmp_path / "s", label="intent", columns=["text"], split_file=file)
-    assert Store.open(tmp_path / "s").groups("test").names == ["2", "3"]
+def _as_ipc(table: Any, place: Path, *, stream: bool) -> None:
+    opened = pa.ipc.new_stream if stream else pa.ipc.new_file
+    with opened(str(place), table.schema) as sink:
+        sink.write_table(table, max_chunksize=70)
+
+
+def _as_csv(table: Any, place: Path) -> None:
+    wet = pa.array([None if np.isnan(value) else value for value in table["wet"].to_pylist()], pa.float64())
+    table = table.set_column(table.column_names.index("wet"), "wet", wet)
+    pacsv.write_csv(table.set_column(0, "town", table["town"].cast(pa.string())), place)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Any, Path], None]]] = {
+    "CSV": ("csv", _as_csv),
+    "JSON lines": ("jsonl", _as_jsonl),
+    "IPC file": ("arrow", lambda table, place: _as_ipc(table, place, stream=False)),
+    "IPC stream": ("arrow", lambda table, place: _as_ipc(table, place, stream=True)),
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_every_format_gives_the_same_store_also_in_two_files(import_sensors: Import, tmp_path: Path, form: str) -> None:
+    suffix, write = WRITERS[form]
+    table = sensors().drop_columns(["hue", "ink"])
+    for place, part in enumerate((table.slice(0, 150), table.slice(150))):
+        write(part, tmp_path / f"part{place}.{suffix}")
+    files = tuple(tmp_path / f"part{place}.{suffix}" for place in range(2))
+    for options in (CLASSES, {**REGRESSION, "missing": "drop"}):
+        expected, before = import_sensors(f"a{options['value']}", **options)
+        found, after = import_sensors(f"b{options['value']}", **options, files=files)
+        assert found.fingerprint() == expected.fingerprint()
+        assert after == before
+    assert after.dropped == {"gaps": 42}
+
+
+def test_arrays_and_bytes(import_sensors: Import, tmp_path: Path) -> None:
+    for value, shape, expected in (("hue", (), (3,)), ("ink", (2, 2), (2, 2))):
+        manifest, _ = import_sensors(value, **{**CLASSES, "value": (value,)}, shape=shape)
+        assert manifest.columns == (Column(name=value, dtype="uint8", shape=expected),)
+        names = sensors()["sensor"].to_pylist()
+        store = Store.open(tmp_path / value)
+        data = load_split(store, "test")
+        first = names.index(int(data.names[0]))
+        assert data.arrays[value][0].reshape(-1).tolist()[:3] == [first % 251, 1, 2]
+
+
+def test_rows_are_filtered_and_small_groups_left_out(import_sensors: Import, tmp_path: Path) -> None:
+    table = sensors()
+    label, wind = table["sensor"].to_pylist(), table["wind"].to_pylist()
+    kept = [a for a, b in zip(label, wind, strict=True) if b >= 20 and a not in (3, 4)]
+    small = {name for name in kept if kept.count(name) < 2}
+    _, summary = import_sensors(**CLASSES, where="wind >= 20", drop_label=("3", "4"))
+    assert summary.dropped["--where"] == sum(value < 20 for value in wind)
+    assert summary.dropped["--drop-label"] == sum(a in (3, 4) and b >= 20 for a, b in zip(label, wind, strict=True))
+    assert summary.too_small == len(small) and summary.groups == len(set(kept) - small)
+    assert summary.read == summary.kept + sum(summary.dropped.values())
+    assert "\n".join(summary.lines()).count("dropped") == len(summary.dropped)
+    _, summary = import_sensors(
+        "t", **CLASSES, where=f"sensor != 3 or note = '{table['note'][label.index(3)].as_py()}'"
+    )
+    assert summary.too_small == 1 and summary.dropped["in groups of fewer than 2 rows"] == 1
+
+
+def test_the_cut_by_a_hash_is_stable_and_of_the_seed(import_sensors: Import, tmp_path: Path) -> None:
+    first, _ = import_sensors("a", **CLASSES)
+    again, _ = import_sensors("b", **CLASSES)
+    other, _ = import_sensors("c", **CLASSES, seed=1)
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+    assert {name: split.groups for name, split in other.splits.items()} == {"test": 4, "train": 14, "validation": 2}
+
+
+def test_splits_from_a_column_and_from_a_file(import_sensors: Import, tmp_path: Path) -> None:
+    manifest, _ = import_sensors("a", label="sensor", value=("note",), split_column="part")
+    assert {name: split.groups for name, split in manifest.splits.items()} == {"train": 7, "validation": 7, "test": 6}
+    split_file = tmp_path / "split.json"
+    split_file.write_text(
+        json.dumps(
+            {"note": "by hand", "train": ["town0", "town1"], "test": ["town2"], "validation": ["town3", "town4"]}
+        )
+    )
+    manifest, _ = import_sensors("b", label="sensor", value=("note",), split_by="town", split_file=split_file)
+    assert {name: split.groups for name, split in manifest.splits.items()} == {"train": 8, "validation": 8, "test": 4}
     for content, message in (
-        ({"train": [0, 1], "test": [2]}, "1 labels of the table are in no split, e.g. '3'"),
-        ({"train": [0, 1], "test": [1, 2, 3]}, "label '1' is in both 'train' and 'test'"),
+        ({"train": [0, 1], "test": [2]}, "17 labels of the table are in no split, e.g. '10'; .*--drop-label"),
+        ({"train": [0, 1], "test": [1]}, "label '1' is in both 'train' and 'test'"),
+        ({"train": [*range(20)], "test": [77]}, "1 labels are not in the table, e.g. '77'"),
         ([], "expected a JSON object"),
     ):
-        file.write_text(json.dumps(content))
+        split_file.write_text(json.dumps(content))
         with pytest.raises(ImportFailed, match=message):
-            import_table(source, tmp_path / "t", label="intent", columns=["text"], split_file=file)
-    file.write_text("{")
+            import_sensors("c", label="sensor", value=("note",), split_file=split_file)
+    split_file.write_text("{")
     with pytest.raises(ImportFailed, match="cannot read the split file"):
-        import_table(source, tmp_path / "t", label="intent", columns=["text"], split_file=file)
-
-
-def test_bad_tables(source: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"label": "intent", "columns": ["text"], "split": "part"}
-    with pytest.raises(ImportFailed, match="has no column label; it has intent, text"):
-        import_table(source, tmp_path / "s", **{**options, "label": "label"})
-    with pytest.raises(ImportFailed, match="either split"):
-        import_table(source, tmp_path / "s", **{**options, "split": None})
-    with pytest.raises(ImportFailed, match="as Parquet"):
-        import_table(tmp_path / "none.parquet", tmp_path / "s", **options)
-    (tmp_path / "x.parquet").write_text("no table")
-    with pytest.raises(ImportFailed, match="as Parquet"):
-        import_table(tmp_path / "x.parquet", tmp_path / "s", **options)
-    with pytest.raises(SchemaMismatch, match="lies in two splits"):
-        import_table(source, tmp_path / "s", **{**options, "label": "area"})
-    pq.write_table(pa.table({"intent": [1, None], "text": ["a", "b"], "part": ["x", "x"]}), tmp_path / "n.parquet")
-    with pytest.raises(ImportFailed, match="1 missing values"):
-        import_table(tmp_path / "n.parquet", tmp_path / "s", **options)
+        import_sensors("c", label="sensor", value=("note",), split_file=split_file)

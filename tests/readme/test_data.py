@@ -1,0 +1,54 @@
+"""The examples of docs/data.md are run as they stand, and its flags are those of the command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+
+from metadist.cli import app
+from tasks_store import Store, load_split
+
+TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
+COMMANDS = [
+    shlex.split(line)[1:] for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences, sensors = COMMANDS
+    app(sentences, standalone_mode=False)
+    told = capsys.readouterr().out
+    assert "rows: 9 read, 8 kept\n  1 dropped: --drop-label\n" in told
+    assert Store.open("intents").groups("train").domains in (["bank", "bank"], ["travel"], ["weather"])
+    app([*sensors, "--json"], standalone_mode=False)
+    done = json.loads(capsys.readouterr().out)
+    assert done["import"]["dropped"] == {"--where": 0, "gaps": 1}
+    assert done["import"]["read"] == 9 and done["import"]["kept"] == 8
+    store = Store.open("air")
+    assert store.columns["x"].fields == ("TEMP", "WIND", "TEMP_missing")
+    owner = {domain: split for split in store.splits for domain in store.groups(split).domains}
+    first = load_split(store, owner["a"])
+    np.testing.assert_array_equal(first.arrays["x"][:2], np.float32([[1.0, 2, 0], [1.5, 3, 0]]))
+
+
+def test_the_table_names_flags_that_there_are() -> None:
+    named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
+    command = typer.main.get_command(app)
+    for name in ("tasks", "import", "table"):
+        command = command.commands[name]  # type: ignore[attr-defined]
+    assert named <= {option for parameter in command.params for option in parameter.opts}

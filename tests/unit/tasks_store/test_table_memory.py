@@ -1,0 +1,74 @@
+"""Ten million rows are imported in bounded memory: a whole load would break the bound."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+ROWS, GROUPS, BATCH = 10_000_000, 20_000, 500_000
+BOUND_MB = 900
+"""About 350 MB over the bare import of pyarrow; the rows alone are 480 MB as read, and a whole load with its sort holds
+them several times."""
+
+PROGRAM = """
+import json, resource, sys, time
+from tasks_store.importers.request import TableRequest
+from tasks_store.importers.table import import_table
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+begun = time.perf_counter()
+request = TableRequest(files=(sys.argv[1],), target="y", value=("v*",), group=("user",), order_by=("time",),
+                       split="0.7,0.1,0.2")
+manifest, summary = import_table(request, sys.argv[2])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"before": before, "peak": peak, "kept": summary.kept, "groups": summary.groups,
+                  "seconds": time.perf_counter() - begun}))
+"""
+
+
+def _write(file: Path, rows: int) -> int:
+    """Rows of all groups shuffled; returns their bytes in memory."""
+    size = 0
+    rng = np.random.default_rng(3)
+    writer = None
+    for start in range(0, rows, BATCH):
+        count = min(BATCH, rows - start)
+        table = pa.table(
+            {
+                "user": rng.integers(0, GROUPS, count),
+                "time": rng.permutation(count) + start,
+                **{f"v{place}": rng.normal(size=count).astype(np.float32) for place in range(7)},
+                "y": rng.normal(size=count).astype(np.float32),
+            }
+        )
+        size += table.nbytes
+        writer = writer or pq.ParquetWriter(file, table.schema, compression="none", use_dictionary=False)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+    return size
+
+
+@pytest.mark.laws
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ten_million_rows(tmp_path: Path) -> None:
+    size = _write(tmp_path / "t.parquet", ROWS) / 2**20
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "t.parquet"), str(tmp_path / "s")],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    print(f"rows in memory {size:.0f} MB; {json.dumps(found)}")
+    assert (found["kept"], found["groups"]) == (ROWS, GROUPS)
+    assert found["peak"] < BOUND_MB
