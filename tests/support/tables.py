@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tasks_store import Column
+from tasks_store import Column, write_store
+from tasks_store.importers.request import TableRequest
 from tasks_store.importers.table import import_table
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -35,10 +36,10 @@ def air_store(folder: Path) -> str:
         rows["split"] += [split] * len(x)
         rows["x"] += x.tolist()
         rows["degrees"] += hours["TEMP"].to_pylist()
-    few = folder / "air.parquet"
-    pq.write_table(pa.table({**rows, "degrees": pa.array(rows["degrees"], pa.float32())}), few)
     columns = [Column(name="x", dtype="float32", shape=(3,)), Column(name="degrees", dtype="float32", unit="degC")]
-    import_table(few, folder / "air", label="station", columns=columns, split="split", kind="groups")
+    named = {("group" if name == "station" else name): values for name, values in rows.items()}
+    listed = [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
+    write_store(listed, folder / "air", name="air", kind="groups", columns=columns)
     return str(folder / "air")
 
 
@@ -56,5 +57,5 @@ def bank_store(folder: Path, *, intents: int = 12, questions: int = 12) -> str:
     splits.write_text(
         json.dumps({"train": names[: -2 * third], "validation": names[-2 * third : -third], "test": names[-third:]})
     )
-    import_table(few, folder / "bank", label="intent", columns=["text"], split_file=splits)
+    import_table(TableRequest(files=(few,), label="intent", value=("text",), split_file=splits), folder / "bank")
     return str(folder / "bank")
