@@ -15,7 +15,7 @@ from metadist.adapter import Adapter, probabilities
 from metadist.errors import DataError
 from metadist.many import PASS, SHOWN, Grouped, Rows, States, adapt_groups, predict_groups
 from metadist.serving.states import StateWriter, read_states
-from metadist.serving.tables import input_values, label_values, read_table, write_answers
+from metadist.serving.tables import input_values, label_name, label_values, read_table, write_answers
 
 
 def answer_groups(
@@ -25,7 +25,7 @@ def answer_groups(
     out: Path,
     *,
     group: str,
-    label: str,
+    label: str | None = None,
     inner_steps: int | None = None,
     save_states: Path | None = None,
 ) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def answer_groups(
         DataError: a file, a column or a group does not fit the model.
     """
     examples, queries = read_table(support), read_table(query)
+    name = label or label_name(adapter.bundle.target, examples)
     names, (s_codes, q_codes) = _numbered([(examples, support), (queries, query)], group)
     by_support, by_query = Grouped.of(s_codes, len(names)), Grouped.of(q_codes, len(names))
     wanted = np.flatnonzero(by_query.counts)
@@ -45,7 +46,7 @@ def answer_groups(
         names,
         by_support,
         _inputs(adapter, examples, support),
-        lambda rows: label_values(examples.take(rows), label, support),
+        lambda rows: label_values(examples.take(rows), name, support),
         wanted=wanted,
         inner_steps=steps,
     )
@@ -136,7 +137,7 @@ class _Answers:
                 self.probability[row] = float(likely.max())
 
     def write(self, queries: pa.Table, out: Path) -> None:
-        write_answers(queries, self.adapter.bundle.input.name, self.predicted, self.probability, out)
+        write_answers(queries, self.adapter.bundle.input, self.predicted, self.probability, out)
 
 
 def _numbered(tables: Sequence[tuple[pa.Table, Path]], group: str) -> tuple[list[str], list[NDArray[np.int64]]]:

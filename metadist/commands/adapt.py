@@ -15,9 +15,9 @@ from metadist.commands.train import AsJson
 
 def adapt(
     model_uri: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, runs:/..., or a bundle folder.")],
-    query: Annotated[Path, typer.Option(help="Parquet file: raw inputs.")],
-    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
-    support: Annotated[Path | None, typer.Option(help="Parquet file: raw inputs and labels.")] = None,
+    query: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL: raw inputs.")],
+    out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.")],
+    support: Annotated[Path | None, typer.Option(help="Parquet, CSV or JSONL: raw inputs and labels.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Label column of the support file. Default: label, or the target's name.")
     ] = None,
@@ -55,7 +55,7 @@ def adapt(
                     query,
                     out,
                     group=group,
-                    label=label or _label_of(adapter),
+                    label=label,
                     inner_steps=inner_steps,
                     save_states=save_states,
                 )
@@ -63,23 +63,18 @@ def adapt(
         emit({"model_uri": model_uri, **result}, as_json=json, lines=lambda: _lines(result))
 
 
-def _label_of(adapter: Any) -> str:
-    target = adapter.bundle.target
-    return str(target.name) if target else "label"
-
-
 def _adapt(
     adapter: Any, support: Path, query: Path, out: Path, label: str | None, inner_steps: int | None
 ) -> dict[str, Any]:
-    from metadist.serving.tables import input_values, label_values, read_table, write_answers
+    from metadist.serving.tables import input_values, label_name, label_values, read_table, write_answers
 
     column = adapter.bundle.input
     examples, queries = read_table(support), read_table(query)
-    labels = label_values(examples, label or _label_of(adapter), support)
+    labels = label_values(examples, label or label_name(adapter.bundle.target, examples), support)
     predictor = adapter.adapt(input_values(examples, column, support), labels, inner_steps)
     x = input_values(queries, column, query)
     probability = predictor.predict_proba(x).max(-1).tolist() if predictor.classes else None
-    write_answers(queries, column.name, predictor.predict(x).tolist(), probability, out)
+    write_answers(queries, column, predictor.predict(x).tolist(), probability, out)
     return {
         "out": str(out),
         "support": len(labels),

@@ -162,7 +162,9 @@ def _columns(source: TaskSource) -> tuple[RawColumn, RawColumn | None]:
         return RawColumn(name="x", dtype="float32", shape=spec.input_shape), y if spec.kind == "regression" else None
     columns = source.store.columns
     raw = [
-        None if name is None else RawColumn(name=name, dtype=columns[name].dtype, shape=columns[name].shape)
+        None
+        if name is None
+        else RawColumn(name=name, dtype=columns[name].dtype, shape=columns[name].shape, fields=columns[name].fields)
         for name in source.columns
     ]
     assert raw[0] is not None

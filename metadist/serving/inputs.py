@@ -25,15 +25,19 @@ class RawColumn:
         name: Its name in the store.
         dtype: ``"uint8"``, ``"float32"``, ...
         shape: Of one example.
+        fields: Names of the numbers that were packed into it, where an import packed some.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    fields: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RawColumn:
-        return cls(name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]))
+        return cls(
+            name=value["name"], dtype=value["dtype"], shape=tuple(value["shape"]), fields=tuple(value.get("fields", ()))
+        )
 
 
 def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False) -> NDArray[Any]:
