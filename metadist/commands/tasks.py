@@ -161,6 +161,21 @@ def verify(path: Where, json: AsJson = False) -> None:
 
 
 @app.command()
+def export(
+    path: Where,
+    hf: Annotated[Path, typer.Option(help="Folder for one Parquet file a split, as datasets.load_dataset reads.")],
+    json: AsJson = False,
+) -> None:
+    """Write a store as plain Parquet files for other tools."""
+    with guarded():
+        from tasks_store import Store, resolve_store
+        from tasks_store.export import export_parquet
+
+        files = [str(file) for file in export_parquet(Store.open(resolve_store(path)), hf)]
+        emit({"files": files}, as_json=json, lines=lambda: (f"wrote {file}" for file in files))
+
+
+@app.command()
 def preview(
     path: Where,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),

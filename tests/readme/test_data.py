@@ -30,11 +30,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentences, sensors = COMMANDS
+    sentences, sensors, export = COMMANDS
     app(sentences, standalone_mode=False)
     told = capsys.readouterr().out
     assert "rows: 9 read, 8 kept\n  1 dropped: --drop-label\n" in told
     assert Store.open("intents").groups("train").domains in (["bank", "bank"], ["travel"], ["weather"])
+    app(export, standalone_mode=False)
+    assert sorted(file.stem for file in (folder / "plain").iterdir()) == ["test", "train", "validation"]
+    capsys.readouterr()
     app([*sensors, "--json"], standalone_mode=False)
     done = json.loads(capsys.readouterr().out)
     assert done["import"]["dropped"] == {"--where": 0, "gaps": 1}
@@ -48,7 +51,6 @@ def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str])
 
 def test_the_table_names_flags_that_there_are() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
-    command = typer.main.get_command(app)
-    for name in ("tasks", "import", "table"):
-        command = command.commands[name]  # type: ignore[attr-defined]
-    assert named <= {option for parameter in command.params for option in parameter.opts}
+    tasks = typer.main.get_command(app).commands["tasks"].commands  # type: ignore[attr-defined]
+    parameters = [*tasks["import"].commands["table"].params, *tasks["export"].params]
+    assert named <= {option for parameter in parameters for option in parameter.opts}
