@@ -138,6 +138,39 @@ def table(
         _inspect(out, json, summary)
 
 
+@importer.command()
+def images(
+    source: Annotated[Path, typer.Option("--from", help="Folder with a folder of PNG or JPEG files for each class.")],
+    size: Annotated[int, typer.Option(help="Pixels of a side.")],
+    out: Annotated[str, typer.Option(help="Where to.")],
+    gray: Annotated[bool, typer.Option("--gray", help="One channel, not three.")] = False,
+    split: Annotated[str | None, typer.Option(help="Shares of classes; default 0.7,0.1,0.2.")] = None,
+    split_file: Annotated[Path | None, typer.Option(help="JSON: {split: [class, ...]}.")] = None,
+    split_dirs: Annotated[bool, typer.Option("--split-dirs", help="Folders are FOLDER/split/class.")] = False,
+    name: Annotated[str, typer.Option(help="Of the data set.")] = "",
+    licence: Annotated[str, typer.Option(help="Of the data.")] = "",
+    json: AsJson = False,
+) -> None:
+    """Import a folder of images; classes are split, never their images. Broken files are named and left out."""
+    with guarded():
+        from tasks_store.importers.images import import_images
+
+        _, summary, broken = import_images(
+            source,
+            out,
+            size=size,
+            gray=gray,
+            split=split,
+            split_file=split_file,
+            split_dirs=split_dirs,
+            name=name,
+            licence=licence,
+        )
+        for line in broken:
+            say(f"broken, left out: {line}")
+        _inspect(out, json, summary)
+
+
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
@@ -159,6 +192,21 @@ def verify(path: Where, json: AsJson = False) -> None:
 
         done = Store.open(resolve_store(path)).verify()
         emit({"whole": True, "files": done}, as_json=json, lines=lambda: iter([*done, "whole"]))
+
+
+@app.command()
+def export(
+    path: Where,
+    hf: Annotated[Path, typer.Option(help="Folder for one Parquet file a split, as datasets.load_dataset reads.")],
+    json: AsJson = False,
+) -> None:
+    """Write a store as plain Parquet files for other tools."""
+    with guarded():
+        from tasks_store import Store, resolve_store
+        from tasks_store.export import export_parquet
+
+        files = [str(file) for file in export_parquet(Store.open(resolve_store(path)), hf)]
+        emit({"files": files}, as_json=json, lines=lambda: (f"wrote {file}" for file in files))
 
 
 @app.command()

@@ -13,6 +13,7 @@ import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from tasks_store.errors import ImportFailed
+from tasks_store.importers.hugging_face import class_names, saved_files
 
 FORMATS = {
     ".parquet": "Parquet",
@@ -34,7 +35,8 @@ class TableFiles:
     """Several files of one schema as one table that is never whole in memory.
 
     Args:
-        files: paths; the suffix tells the format.
+        files: paths; the suffix tells the format. A folder of the ``save_to_disk`` of Hugging Face's datasets is
+            its Arrow files.
         text: columns of a text file that are read as text whatever they look like (names of groups: 007 stays 007).
 
     Raises:
@@ -44,10 +46,14 @@ class TableFiles:
     def __init__(self, files: Sequence[str | Path], *, text: Collection[str] = ()) -> None:
         if not files:
             raise ImportFailed("no file is given: name one or several with --from FILE")
-        self.files = [Path(file).expanduser() for file in files]
+        given = [Path(file).expanduser() for file in files]
+        self.files = [file for place in given for file in (saved_files(place) if place.is_dir() else [place])]
         self._text = frozenset(text)
         schemas = [self._schema(file) for file in self.files]
         self.schema = schemas[0]
+        self._names = {name: names for name, names in class_names(self.schema).items() if name in self._text}
+        for name in self._names:
+            self.schema = self.schema.set(self.schema.get_field_index(name), pa.field(name, pa.string()))
         for file, schema in zip(self.files, schemas, strict=True):
             if sorted(schema.names) != sorted(self.schema.names):
                 differ = sorted(set(schema.names) ^ set(self.schema.names))
@@ -68,9 +74,18 @@ class TableFiles:
         for file in self.files:
             try:
                 for batch in self._read(file, columns):
-                    yield _plain(pa.table(batch).select(columns), wanted, empty_is_missing=_is_csv(file))
+                    yield _plain(self._named(pa.table(batch).select(columns)), wanted, empty_is_missing=_is_csv(file))
             except _READING as error:
                 raise ImportFailed(f"cannot read {file} as {FORMATS[file.suffix]}: {_first(error)}") from error
+
+    def _named(self, table: Any) -> Any:
+        """Class ids as the names that the schema's metadata gives them; -1, which is no class, as a gap."""
+        for name in set(self._names) & set(table.column_names):
+            ids = table.column(name)
+            ids = pc.if_else(pc.less(ids, 0), pa.scalar(None, ids.type), ids)
+            names = pa.array(self._names[name], pa.string()).take(ids.combine_chunks())
+            table = table.set_column(table.column_names.index(name), name, names)
+        return table
 
     def _schema(self, file: Path) -> Any:
         if file.suffix not in FORMATS:

@@ -92,7 +92,7 @@ def _drawing(path: PurePosixPath, data: bytes) -> Drawing:
 
 
 def _decode(data: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
-    image = _pillow()
+    image = pillow()
     try:
         with image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture.convert("L"))
@@ -100,7 +100,12 @@ def _decode(data: bytes, path: PurePosixPath) -> NDArray[np.uint8]:
         raise ImportFailed(f"{path} is not a readable picture: {error}") from error
 
 
-def _pillow() -> Any:
+def pillow() -> Any:
+    """The module PIL.Image.
+
+    Raises:
+        ImportFailed: Pillow is not installed.
+    """
     try:
         from PIL import Image
     except ImportError as error:

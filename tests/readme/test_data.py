@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer.main
+from PIL import Image
 
 from metadist.cli import app
 from tasks_store import Store, load_split
@@ -30,11 +31,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentences, sensors = COMMANDS
+    sentences, sensors, export, _ = COMMANDS
     app(sentences, standalone_mode=False)
     told = capsys.readouterr().out
     assert "rows: 9 read, 8 kept\n  1 dropped: --drop-label\n" in told
     assert Store.open("intents").groups("train").domains in (["bank", "bank"], ["travel"], ["weather"])
+    app(export, standalone_mode=False)
+    assert sorted(file.stem for file in (folder / "plain").iterdir()) == ["test", "train", "validation"]
+    capsys.readouterr()
     app([*sensors, "--json"], standalone_mode=False)
     done = json.loads(capsys.readouterr().out)
     assert done["import"]["dropped"] == {"--where": 0, "gaps": 1}
@@ -46,9 +50,22 @@ def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str])
     np.testing.assert_array_equal(first.arrays["x"][:2], np.float32([[1.0, 2, 0], [1.5, 3, 0]]))
 
 
+def test_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in "abcd":
+        (folder / "pictures" / label).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 30), (number, 0, 0)).save(folder / "pictures" / label / f"{number}.png")
+    (folder / "pictures" / "a" / "2.jpg").write_bytes(b"no picture")
+    app(COMMANDS[3], standalone_mode=False)
+    told = capsys.readouterr()
+    assert "rows: 9 read, 8 kept\n  1 dropped: broken\n" in told.out
+    assert "broken, left out: pictures/a/2.jpg: " in told.err
+    assert Store.open("faces").columns["image"].shape == (28, 28)
+
+
 def test_the_table_names_flags_that_there_are() -> None:
     named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
-    command = typer.main.get_command(app)
-    for name in ("tasks", "import", "table"):
-        command = command.commands[name]  # type: ignore[attr-defined]
-    assert named <= {option for parameter in command.params for option in parameter.opts}
+    tasks = typer.main.get_command(app).commands["tasks"].commands  # type: ignore[attr-defined]
+    parameters = [*tasks["import"].commands["table"].params, *tasks["export"].params]
+    parameters += tasks["import"].commands["images"].params
+    assert named <= {option for parameter in parameters for option in parameter.opts}

@@ -1,0 +1,77 @@
+"""Tables of Hugging Face's datasets come in with their class names, and stores go out as files it reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks_store import ImportFailed, Store, StoreExists, load_split
+from tasks_store.export import export_parquet
+from tasks_store.importers.request import TableRequest
+from tasks_store.importers.table import import_table
+
+FEATURES = {
+    "text": {"dtype": "string", "_type": "Value"},
+    "label": {"names": ["balance", "transfer", "flight"], "_type": "ClassLabel"},
+}
+OPTIONS: dict[str, Any] = {"label": "label", "value": ("text",), "split": "0.34,0.33,0.33", "missing": "drop"}
+
+
+def _table(features: object = FEATURES) -> Any:
+    labels = [0, 1, 2, -1, 2, 1, 0]
+    table = pa.table({"text": [f"text {place}" for place in range(7)], "label": pa.array(labels, pa.int64())})
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _save(table: Any, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as sink:
+        sink.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+
+
+@pytest.mark.parametrize("form", ["parquet", "saved", "saved splits"])
+def test_classes_have_their_names(tmp_path: Path, form: str) -> None:
+    source = tmp_path / "source.parquet"
+    if form == "parquet":
+        pq.write_table(_table(), source)
+    elif form == "saved":
+        _save(_table(), source := tmp_path / "saved")
+    else:
+        _save(_table().slice(0, 3), tmp_path / "saved" / "train")
+        _save(_table().slice(3), tmp_path / "saved" / "test")
+        (source := tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+        source = source.parent
+    _, summary = import_table(TableRequest(files=(source,), **OPTIONS), tmp_path / "s")
+    store = Store.open(tmp_path / "s")
+    found = {name: split for split in store.splits for name in store.groups(split).names}
+    assert sorted(found) == ["balance", "flight", "transfer"]
+    assert load_split(store, found["flight"]).arrays["text"].tolist() == ["text 2", "text 4"]
+    assert summary.dropped == {"gaps": 1}, "-1 is no class"
+
+
+def test_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ImportFailed, match=r"not one of datasets' save_to_disk .*name its files, each with --from"):
+        import_table(TableRequest(files=(tmp_path / "folder",), **OPTIONS), tmp_path / "s")
+    pq.write_table(_table().replace_schema_metadata({"huggingface": "{"}), tmp_path / "t.parquet")
+    with pytest.raises(ImportFailed, match="metadata 'huggingface' is not what datasets writes"):
+        import_table(TableRequest(files=(tmp_path / "t.parquet",), **OPTIONS), tmp_path / "s")
+
+
+def test_a_store_goes_out_as_plain_parquet(small: Path, tmp_path: Path) -> None:
+    store = Store.open(small)
+    files = export_parquet(store, tmp_path / "out")
+    assert sorted(file.name for file in files) == ["test.parquet", "train.parquet", "validation.parquet"]
+    for file in files:
+        table, data = pq.read_table(file), load_split(store, file.stem)
+        assert sorted(set(table["group"].to_pylist())) == data.names
+        for name, values in data.arrays.items():
+            assert table[name].to_pylist() == values.tolist()
+    with pytest.raises(StoreExists, match="is not empty"):
+        export_parquet(store, tmp_path / "out")
