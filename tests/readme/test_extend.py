@@ -106,7 +106,9 @@ def test_a_served_model_needs_no_metadist_beside_its_own(folder: Path, tmp_path:
     code = served_code()
     code.write(tmp_path)
     program = f"""
-import importlib.util, json
+import importlib.util, json, sys
+from pathlib import Path
+sys.path = [place for place in sys.path if not (Path(place) / "metadist").is_dir()]  # where it is installed for editing
 assert importlib.util.find_spec("metadist") is None
 from {code.package}.adapter import load_adapter
 adapter = load_adapter({str(bundle.folder)!r})
