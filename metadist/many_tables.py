@@ -106,9 +106,9 @@ def answer_states(adapter: Adapter, states: Path, query: Path, out: Path, *, gro
         "out": str(out),
         "groups": len(names),
         "groups_without_queries": unasked,
-        "support": 0,
+        "support": None,
         "queries": len(codes),
-        "inner_steps": 0,
+        "inner_steps": None,
         "states": str(states),
         "bundle": adapter.bundle.id,
     }

@@ -88,7 +88,10 @@ def _adapt(
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     if "groups" in result:
-        yield f"{result['groups']} groups, {result['support']} support rows, {result['inner_steps']} inner steps"
+        if result["support"] is None:
+            yield f"{result['groups']} groups by their saved states"
+        else:
+            yield f"{result['groups']} groups, {result['support']} support rows, {result['inner_steps']} inner steps"
         if result["groups_without_queries"]:
             yield f"{result['groups_without_queries']} groups have no queries and were passed over"
     else:
