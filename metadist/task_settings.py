@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from metadist.presets import check_shipped, is_own
 from metadist.sections import Section
@@ -17,6 +17,24 @@ class Shape(Section):
     ways: PositiveInt | None = None
     shots: PositiveInt | None = None
     queries: PositiveInt | None = None
+
+
+class Order(Section):
+    """How the rows of a group become support and query; ``order: time`` stands for ``order: {by: time}``."""
+
+    by: Literal["random", "time"] = Field(
+        "random", description="any rows; or as stored, every query row later than every support row"
+    )
+    cut: Literal["random", "last"] = Field(
+        "random", description="by time: where in the group support ends; last: queries are the newest rows"
+    )
+    gap: NonNegativeInt = Field(0, description="by time: rows left out between support and query")
+
+    @model_validator(mode="after")
+    def _read(self) -> Order:
+        if self.by != "time" and (self.cut != "random" or self.gap):
+            raise ValueError("tasks.order.cut and tasks.order.gap are read with tasks.order.by: time only")
+        return self
 
 
 class TasksConfig(Section):
@@ -37,16 +55,15 @@ class TasksConfig(Section):
     )
     shapes: tuple[Shape, ...] = Field((), description="of training tasks, equally many of each in every step")
     rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
-    order: Literal["random", "time"] = Field(
-        "random", description="kind groups: any rows, or as stored: every query row is later than every support row"
-    )
-    cut: Literal["random", "last"] = Field(
-        "random", description="order time: where in the group support ends; last: queries are the newest rows"
-    )
-    gap: NonNegativeInt = Field(0, description="order time: rows left out between support and query")
+    order: Order = Field(Order(), description="kind groups: how support and query rows are taken")
     value: str | None = Field(None, description="column of the inputs; the only one where null")
     target: str | None = Field(None, description="kind groups: column of the targets")
     transform: tuple[Transform, ...] = ()
+
+    @field_validator("order", mode="before")
+    @classmethod
+    def _shorthand(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _complete(self) -> TasksConfig:
@@ -76,11 +93,9 @@ class TasksConfig(Section):
 
     def _check_order(self) -> None:
         """Refuse what only grouped rows have, or only rows in order."""
-        for key in ("support", "order", "cut", "gap"):
+        for key in ("support", "order"):
             if self.kind != "groups" and getattr(self, key) != type(self).model_fields[key].get_default():
                 raise ValueError(f"tasks.{key} is read by tasks.kind groups only, not by {self.kind}")
-        if self.order != "time" and (self.cut != "random" or self.gap):
-            raise ValueError("tasks.cut and tasks.gap are read with tasks.order: time only")
         if self.support is None:
             return
         if self.support[0] > self.support[1]:

@@ -185,8 +185,8 @@ class ParquetSource:
         config, (shots, queries) = self.config, self.fixed_sizes
         sizes: tuple[Any, ...] = (shots, queries)
         if config.kind == "groups":
-            sizes = (self._set_aside, queries, config.cut, config.gap)
-        what = (config.kind, config.ways, *sizes, config.order, *self.columns)
+            sizes = (self._set_aside, queries, config.order.cut, config.order.gap)
+        what = (config.kind, config.ways, *sizes, config.order.by, *self.columns)
         return f"{self.fingerprint}:{split}:{what}:{self.evaluation_seed}"
 
     @property
@@ -203,9 +203,9 @@ class ParquetSource:
         return GroupSpec(
             support=self._set_aside if fixed else shots,
             queries=queries,
-            order=config.order,
-            cut=config.cut,
-            gap=config.gap,
+            order=config.order.by,
+            cut=config.order.cut,
+            gap=config.order.gap,
             sizes=sizes,
         )
 

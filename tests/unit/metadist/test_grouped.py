@@ -30,8 +30,7 @@ AIR: dict[str, Any] = {
         "target": "degrees",
         "support": [0, 6],
         "queries": 5,
-        "order": "time",
-        "gap": 2,
+        "order": {"by": "time", "gap": 2},
     },
     "model": {"name": "mlp", "options": {"hidden": [8], "activation": "tanh"}},
     "objective": {"name": "regression"},
@@ -68,7 +67,7 @@ def test_groups_that_are_too_small_are_named_and_never_drawn(run: Run, air: str,
     assert f"1 groups of split train have too few rows for a task and are not drawn: {SHORT}" in run.summary["heard"]
     with pytest.raises(Exception, match=r"30 support rows \+ a gap of 60 .* need 95"):
         metadist.train(
-            AIR, set={"tasks.path": air, "tasks.support": [0, 30], "tasks.gap": 60}, run_dir=tmp_path / "run"
+            AIR, set={"tasks.path": air, "tasks.support": [0, 30], "tasks.order.gap": 60}, run_dir=tmp_path / "run"
         )
 
 
@@ -134,7 +133,7 @@ REFUSED = {
     "kind groups only": {"tasks": {"path": "x", "support": [1, 5]}, "objective.name": "classification"},
     "the first is larger": {"tasks.support": [5, 1]},
     "use one": {"tasks.shapes": [{"shots": 1}]},
-    "tasks.order: time only": {"tasks.order": "random"},
+    "tasks.order.by: time only": {"tasks.order.by": "random"},
     "is read by source parquet": {
         "tasks": {
             "source": "synthetic",
