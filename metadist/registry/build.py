@@ -138,8 +138,8 @@ def _facts(
         "metadist_version": __version__,
         "config": {**config.model_dump(mode="json"), "code_path": []},  # the source travels; where it lay does not
         "task": asdict(source.spec),
-        "input": asdict(column),
-        "target": None if target is None else asdict(target),
+        "input": column.to_json(),
+        "target": None if target is None else target.to_json(),
         "inner_steps": config.evaluation.inner_steps,
         "step": saved.state.step,
         "params_sha256": saved.state.params_sha256,

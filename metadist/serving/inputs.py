@@ -6,7 +6,7 @@ Legend: N examples.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,10 @@ class RawColumn:
     dtype: str
     shape: tuple[int, ...]
     fields: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; ``fields`` stands among them only where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "fields" or value}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RawColumn:

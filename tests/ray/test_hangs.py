@@ -29,9 +29,10 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         found = group.reduce(5, SHARED, pieces(8, tmp_path))
         assert found.vector.tobytes() == expected_bits(5, 8)
         reissued = [event.detail for event in events if event.kind == "shard_reissued"]
-        late = next(detail for detail in reissued if detail["index"] == 2)
-        assert late["version"] == 5 and late["attempt"] == 2
-        # The worker may have stopped with the answer before in its hands, and with the next item in its queue.
+        # The worker may have stopped with the answer before in its hands: then that item is late, this one behind it.
+        late = reissued[0]
+        assert late["version"] == 5 and late["attempt"] == 2 and late["index"] <= 2
+        assert 2 in {detail["index"] for detail in reissued}
         assert {detail["worker"] for detail in reissued} == {late["worker"]}
         assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
@@ -49,7 +50,8 @@ def test_the_only_worker_is_replaced(tmp_path: Path) -> None:
     assert found.vector.tobytes() == expected_bits(5, 4)
     assert kinds(events).count("worker_lost") == 1
     reissued = [event.detail for event in events if event.kind == "shard_reissued"]
-    assert [detail["index"] for detail in reissued] == [1, 2], "the item that hung, then the one behind it"
+    # It stops in item 1, and may have the answer to item 0 still in its hands.
+    assert [detail["index"] for detail in reissued] in ([1, 2], [0, 1]), "the oldest unanswered, then the one behind it"
     assert all("no answer for" in detail["reason"] for detail in reissued)
 
 
