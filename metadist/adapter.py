@@ -191,10 +191,8 @@ class Adapter:
 
     def tensor(self, raw: NDArray[Any]) -> Inputs:
         """Raw inputs (N, *stored shape), transformed as in training, in aligned memory."""
-        found = self.chain(raw[None])  # with a leading task axis, as in training
-        return (
-            {name: aligned(leaf[0]) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found[0])
-        )
+        found = self.tensors(raw[None])  # with a leading task axis, as in training
+        return {name: leaf[0] for name, leaf in found.items()} if isinstance(found, dict) else found[0]
 
     def nothing(self) -> Batch:
         """A support set without examples: one row without weight, as in training and evaluation."""

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from metadist.baselines import figures_of, metric_of, run_baselines
+from metadist.checkpoint import steps
 from metadist.config import AlgorithmConfig, RunConfig
 from metadist.errors import DataError
 from metadist.evaluate import Report, evaluate
@@ -74,7 +75,8 @@ def _pooled(
     folder = run_dir / POOLED
     if not is_used(folder):
         on_message(f"training a pooled model for comparison in {folder}")
-    train(pooled_config(config), run_dir=folder, resume=True)  # its remarks would be taken for the run's
+    if config.outer.num_steps not in steps(folder):  # a resume of what is done would start everything for nothing
+        train(pooled_config(config), run_dir=folder, resume=True)  # its remarks would be taken for the run's
     found = evaluate_run(folder, split=report.split, num_tasks=report.num_tasks, set=overrides)
     if found.task_set != report.task_set:
         raise DataError(

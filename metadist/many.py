@@ -74,7 +74,7 @@ def adapt_groups(
     support_y: Rows,
     *,
     wanted: NDArray[np.int64],
-    inner_steps: int | None = None,
+    inner_steps: int,
 ) -> Iterator[States]:
     """Adapt to the groups ``wanted``, those with equally many support rows together.
 
@@ -83,7 +83,7 @@ def adapt_groups(
     Raises:
         DataError: a group's rows do not fit the model; names the group.
     """
-    steps = checked_steps(adapter.inner_steps if inner_steps is None else inner_steps)
+    steps = checked_steps(inner_steps)
     empty = wanted[support.counts[wanted] == 0]
     if len(empty) and not adapter.takes_nothing:
         shown = ", ".join(repr(names[group]) for group in empty[:SHOWN])

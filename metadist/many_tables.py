@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +51,12 @@ def answer_groups(
         wanted=wanted,
         inner_steps=steps,
     )
-
-    def every(writer: StateWriter | None) -> None:
+    kept = StateWriter(save_states, bundle=adapter.bundle.id, inner_steps=steps) if save_states else nullcontext()
+    with kept as writer:
         for states in passes:
             if writer is not None:
                 writer.write([names[place] for place in states.groups], states.classes, states.leaves)
             answers.add(states, by_query, _inputs(adapter, queries, query))
-
-    if save_states is None:
-        every(None)
-    else:
-        with StateWriter(save_states, bundle=adapter.bundle.id, inner_steps=steps) as writer:
-            every(writer)
     answers.write(queries, out)
     return {
         "out": str(out),

@@ -71,12 +71,21 @@ def built(path: str, key: str, *arguments: Any, **options: Any) -> Any:
     except TypeError as error:
         given = ", ".join([*(type(argument).__name__ for argument in arguments), *(f"{name}=" for name in options)])
         raise ConfigError(f"{key} {path!r} is called with ({given}): {error}") from error
+    return guarded(f"{key} {path!r} failed", lambda: function(*arguments, **options))
+
+
+def guarded(what: str, call: Callable[[], Any]) -> Any:
+    """What ``call`` returns; an error of a user's own code in it becomes one that begins with ``what``.
+
+    Raises:
+        ConfigError: it raised something that is not ours.
+    """
     try:
-        return function(*arguments, **options)
+        return call()
     except MetadistError:
         raise
     except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{key} {path!r} failed: {told(error)}") from error
+        raise ConfigError(f"{what}: {told(error)}") from error
 
 
 def told(error: Exception) -> str:

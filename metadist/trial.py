@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from metadist.config import import_paths
-from metadist.errors import ConfigError, MetadistError
-from metadist.own_code import told
+from metadist.errors import ConfigError
+from metadist.own_code import guarded
 from metadist.parameters import MetaParams, flatten
 from metadist.returned import check_direction, check_outputs, check_path, check_scores, check_task
 from metadist.shard import batched, context_of, looped, part_of
@@ -129,13 +129,7 @@ def _check_mathematics(parts: Assembly) -> None:
 
 
 def _guarded(who: str, cure: str, function: Callable[[], Any]) -> Any:
-    """Call; an error that is not ours becomes one that names the part."""
-    try:
-        return function()
-    except MetadistError:
-        raise
-    except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{who} fails on the run's first tasks{cure}: {told(error)}") from error
+    return guarded(f"{who} fails on the run's first tasks{cure}", function)
 
 
 def _same(one: Task, other: Task) -> bool:

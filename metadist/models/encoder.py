@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from metadist.errors import ModelError
 from metadist.models.head import head_for
+from metadist.models.sequence import mean_over_places, one_of
 from metadist.tasks import TaskSpec
 
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -58,18 +59,12 @@ class TextEncoder(nn.Module):
     def forward(self, x: Tensor | None = None, ids: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """One of ``x`` and ``ids``, both (N, L) token ids of any dtype; ``mask`` (N, L) is zero at padding, and where
         there is none, places with the encoder's own padding id are not looked at."""
-        if (x is None) == (ids is None):
-            raise ModelError("an encoder takes x or ids, and one of them only")
-        tokens = (x if x is not None else ids).long()  # type: ignore[union-attr]
+        tokens = one_of(x, ids).long()
         counts = tokens != (-1 if self.padding is None else self.padding) if mask is None else mask != 0
         # A boolean mask of four dimensions is taken as it is; from one of two the library decides by values.
         looked_at = counts[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
         states = self.encoder(input_ids=tokens, attention_mask=looked_at).last_hidden_state
-        if self.pooling == "first":
-            pooled = states[:, 0]
-        else:
-            share = counts.to(states.dtype)[:, :, None]
-            pooled = (states * share).sum(1) / share.sum(1).clamp(min=1)
+        pooled = states[:, 0] if self.pooling == "first" else mean_over_places(states, counts)
         out: Tensor = self.head(pooled)
         return out
 

@@ -37,15 +37,30 @@ class SequenceNet(nn.Module):
 
         Token ids are whole numbers of any dtype. A sequence without a place that counts has the features zero.
         """
-        if (x is None) == (ids is None):
-            raise ModelError("a sequence model takes x or ids, and one of them only")
-        tokens = x if x is not None else ids
-        assert tokens is not None
+        tokens = one_of(x, ids)
         counts = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if mask is None else mask != 0
         encoded = self.encoder(self.embed(tokens if self.vocabulary is None else tokens.long()), counts)
-        share = counts.to(encoded.dtype)[:, :, None]
-        out: Tensor = self.head((encoded * share).sum(1) / share.sum(1).clamp(min=1))
+        out: Tensor = self.head(mean_over_places(encoded, counts))
         return out
+
+
+def one_of(x: Tensor | None, ids: Tensor | None) -> Tensor:
+    """Whichever was given.
+
+    Raises:
+        ModelError: both or none.
+    """
+    if x is not None and ids is None:
+        return x
+    if ids is not None and x is None:
+        return ids
+    raise ModelError("a sequence model takes x or ids, and one of them only")
+
+
+def mean_over_places(states: Tensor, counts: Tensor) -> Tensor:
+    """(N, L, W) and a boolean mask (N, L) of the places that count to (N, W); zero where none does."""
+    share = counts.to(states.dtype)[:, :, None]
+    return (states * share).sum(1) / share.sum(1).clamp(min=1)
 
 
 def sequence_net(

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from metadist.errors import ConfigError, DataError, MetadistError
-from metadist.own_code import built, told
+from metadist.errors import ConfigError, DataError
+from metadist.own_code import built, guarded
 from metadist.presets import is_own
 from metadist.transform_settings import AugmentOptions, OneHotOptions, StandardizeOptions, TokenizeOptions, Transform
 from metadist.transforms.images import augment_step, pixels_step
@@ -207,12 +207,4 @@ def _applied(name: str, step: Step, state: State, values: Values, draws: Draws |
 
 
 def _guarded(name: str, what: str, call: Callable[[], Any]) -> Any:
-    """Call; an error of a user's own code becomes one that names it."""
-    if not is_own(name):
-        return call()
-    try:
-        return call()
-    except MetadistError:
-        raise
-    except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{KEY} {name!r}: {what} failed: {told(error)}") from error
+    return guarded(f"{KEY} {name!r}: {what} failed", call) if is_own(name) else call()
