@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
@@ -14,24 +13,19 @@ from PIL import Image
 
 from metadist.cli import app
 from tasks_store import Store, load_split
+from tests.support.documents import document
 
-TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
-FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
-COMMANDS = [
-    shlex.split(line)[1:] for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()
-]
+PAGE = document("data.md")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+    PAGE.lay_out(tmp_path, monkeypatch)
     return tmp_path
 
 
 def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentences, sensors, export, _ = COMMANDS
+    sentences, sensors, export, _ = PAGE.commands
     app(sentences, standalone_mode=False)
     told = capsys.readouterr().out
     assert "rows: 9 read, 8 kept\n  1 dropped: --drop-label\n" in told
@@ -56,7 +50,7 @@ def test_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for number in range(2):
             Image.new("RGB", (40, 30), (number, 0, 0)).save(folder / "pictures" / label / f"{number}.png")
     (folder / "pictures" / "a" / "2.jpg").write_bytes(b"no picture")
-    app(COMMANDS[3], standalone_mode=False)
+    app(PAGE.commands[3], standalone_mode=False)
     told = capsys.readouterr()
     assert "rows: 9 read, 8 kept\n  1 dropped: broken\n" in told.out
     assert "broken, left out: pictures/a/2.jpg: " in told.err
@@ -64,7 +58,7 @@ def test_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_table_names_flags_that_there_are() -> None:
-    named = set(re.findall(r"--[a-z][a-z-]+", TEXT))
+    named = set(re.findall(r"--[a-z][a-z-]+", PAGE.text))
     tasks = typer.main.get_command(app).commands["tasks"].commands  # type: ignore[attr-defined]
     parameters = [*tasks["import"].commands["table"].params, *tasks["export"].params]
     parameters += tasks["import"].commands["images"].params

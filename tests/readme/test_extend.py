@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -22,11 +20,10 @@ from metadist.parameters import named_leaves
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.run_folder import read_config
+from tests.support.documents import document
 from tests.support.quick import happened
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "extend.md").read_text()
-FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
+PAGE = document("extend.md")
 EXAMPLES = ["net", "means", "huber", "profiles", "lines"]
 
 
@@ -35,20 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Every file of the document in one folder, which nothing but ``code_path`` makes importable."""
     place = tmp_path_factory.mktemp("extend")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
-        patch.setattr(sys, "path", [entry for entry in sys.path if entry])
-        for name, text in FILES.items():
-            (place / name).write_text(text)
+        PAGE.lay_out(place, patch)
         yield place
-    for name in FILES:
+    for name in PAGE.files:
         sys.modules.pop(Path(name).stem, None)
 
 
 def run_commands(name: str) -> None:
     """Train, evaluate, register: the commands of an example, as the document has them."""
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
-    own = [shlex.split(command)[1:] for command in commands if f"runs/{name}" in command]
+    own = PAGE.about(f"runs/{name}")
     assert [command[0] for command in own] == ["train", "evaluate", "register"]
     if name == "means":
         own[0] += ["--set", "cluster.cpus_per_worker=0.5", "--set", "cluster.gpus_per_worker=0"]

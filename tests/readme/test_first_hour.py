@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-import re
-import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 import metadist
 from metadist.cli import app
+from tests.support.documents import document
 
-TEXT = (Path(__file__).parents[2] / "docs" / "first-hour.md").read_text()
-FILES = dict(re.findall(r"<!-- test: \w+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
-(TABLE,) = re.findall(r"<!-- test: table -->\n```python\n(.*?)```", TEXT, re.S)
-(COMMANDS,) = re.findall(r"```sh\n(.*?)```", TEXT, re.S)
+PAGE = document("first-hour.md")
 
 
 @pytest.mark.slow
 def test_five_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
-    exec(compile(TABLE, "table", "exec"), {})
-    for name, text in FILES.items():
-        Path(name).write_text(text)
-    commands = [shlex.split(line)[1:] for line in COMMANDS.splitlines()]
-    assert [command[0] for command in commands] == ["tasks", "train", "evaluate", "register", "adapt"]
+    PAGE.lay_out(tmp_path, monkeypatch)
+    exec(compile(PAGE.blocks["table"], "table", "exec"), {})
+    assert [command[0] for command in PAGE.commands] == ["tasks", "train", "evaluate", "register", "adapt"]
     found = {}
-    for command in commands:
+    for command in PAGE.commands:
         app([*command, "--json"], standalone_mode=False)
         found[command[0]] = json.loads(capsys.readouterr().out)
     assert found["tasks"]["groups"] == 60 and found["tasks"]["rows"] == 720

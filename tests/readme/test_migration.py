@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-TEXT = (Path(__file__).parents[2] / "docs" / "migration.md").read_text()
-BLOCKS = dict(re.findall(r"<!-- test: (\w+) -->\n```python\n(.*?)```", TEXT, re.S))
+from tests.support.documents import document
+
+BLOCKS = document("migration.md").blocks
 
 
 def run(*names: str) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,29 +12,22 @@ import pytest
 
 import metadist
 from metadist.cli import app
+from tests.support.documents import document
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "tasks.md").read_text()
-BLOCKS = dict(re.findall(r"<!-- test: ([\w-]+)(?:, file: \S+)? -->\n```\w+\n(.*?)```", TEXT, re.S))
-FILES = dict(re.findall(r"<!-- test: [\w-]+, file: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
+PAGE = document("tasks.md")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("tasks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place / 'mlflow.db'}")
-        patch.setattr(sys, "path", [entry for entry in sys.path if entry])
-        for name, text in FILES.items():
-            (place / name).write_text(text)
+        PAGE.lay_out(place, patch)
         yield place
 
 
 def run_example(name: str) -> None:
-    exec(compile(BLOCKS[name], name, "exec"), {})
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.S) for line in block.splitlines()]
-    own = [shlex.split(command)[1:] for command in commands if f"runs/{name}" in command]
+    exec(compile(PAGE.blocks[name], name, "exec"), {})
+    own = PAGE.about(f"runs/{name}")
     assert [command[0] for command in own] == ["train", "evaluate", "register"]
     for command in own:
         app(command, standalone_mode=False)
@@ -56,7 +47,7 @@ def test_machines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_questions(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_example("questions")
     capsys.readouterr()
-    exec(compile(BLOCKS["questions-served"], "questions-served", "exec"), {})
+    exec(compile(PAGE.blocks["questions-served"], "questions-served", "exec"), {})
     assert re.fullmatch(r"\['\w+' '\w+'\]\n", capsys.readouterr().out)
     import mlflow
     from mlflow.pyfunc import scoring_server
