@@ -30,6 +30,7 @@ from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
 from metadist.transforms import Chain, read_chain
+from metadist.transforms.targets import Targets, inputs_of, targets_of
 
 MAX_INNER_STEPS = 1000
 
@@ -81,7 +82,8 @@ class Predictor:
         self.classes, self.inner_steps, self.support_loss = classes, inner_steps, support_loss
 
     def outputs(self, query_x: Any) -> NDArray[np.float32]:
-        """The model's raw outputs: logits (M, ways), or values (M, D). All queries go through in one pass."""
+        """The model's raw outputs: logits (M, ways), or values (M, D) before `Adapter.in_units`. All queries go through
+        in one pass."""
         with self._adapter.computing():
             x = self._adapter.tensor(raw_inputs(query_x, self._adapter.bundle.input, "query_x"))
             return np.asarray(self._adapter.algorithm.predict(self._adapted, x))
@@ -96,8 +98,7 @@ class Predictor:
         """A label a query (M,); for a regression values (M, *target shape)."""
         target = self._adapter.bundle.target
         if target is not None:
-            values = self.outputs(query_x)
-            return values.reshape(len(values), *target.shape)
+            return self._adapter.in_units(self.outputs(query_x))
         return np.asarray(np.array(self.classes)[self.predict_proba(query_x).argmax(-1)])
 
 
@@ -121,10 +122,12 @@ class Adapter:
                 "options": {**config.model.options, **shape},
             }
         )
+        self.chain, self.targets = _read_transforms(bundle)
         with self.computing():
-            _, self.objective, self.algorithm = build_parts(config.model_copy(update={"model": settings}), bundle.spec)
+            _, self.objective, self.algorithm = build_parts(
+                config.model_copy(update={"model": settings}), bundle.spec, self.targets
+            )
         self.meta = _read_weights(bundle)
-        self.chain = _read_chain(bundle)
         self.context = Context(
             torch.tensor(bundle.facts["step"] / config.outer.num_steps), torch.tensor(0, dtype=torch.int64)
         )
@@ -218,6 +221,17 @@ class Adapter:
         found = self.chain(raw)
         return {name: aligned(leaf) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found)
 
+    def scaled(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Targets (N, D) as stored to those that the model was trained on."""
+        return y if self.targets is None else self.targets.scaled(y[None])[0]
+
+    def in_units(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs (M, D) of a regression as values (M, *target shape) in the units of the target column."""
+        if self.targets is not None:
+            return self.targets.values(outputs)
+        assert self.bundle.target is not None
+        return outputs.reshape(len(outputs), *self.bundle.target.shape)
+
     def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
         num_steps = checked_steps(self.inner_steps if inner_steps is None else inner_steps)
         raw = raw_inputs(x, self.bundle.input, "support_x", empty=self.takes_nothing)
@@ -226,7 +240,7 @@ class Adapter:
             classes, labels = class_labels(y, len(raw), self.bundle.spec.outputs)
             support_y = aligned(labels)
         else:
-            support_y = aligned(targets(y, len(raw), self.bundle.target))
+            support_y = aligned(self.scaled(targets(y, len(raw), self.bundle.target)))
         with self.computing():
             support = Batch(self.tensor(raw), support_y) if len(raw) else self.nothing()
             steps = range(num_steps + 1) if every else (0, num_steps)
@@ -258,12 +272,16 @@ def checked_steps(inner_steps: Any) -> int:
     return int(inner_steps)
 
 
-def _read_chain(bundle: Bundle) -> Chain:
-    path = bundle.folder / TRANSFORMS
-    if not path.exists():
-        return read_chain(bundle.config.tasks.transform, {})
-    with np.load(path, allow_pickle=False) as fitted:
-        return read_chain(bundle.config.tasks.transform, dict(fitted))
+def _read_transforms(bundle: Bundle) -> tuple[Chain, Targets | None]:
+    """Those of the inputs, and those of the targets where these have any."""
+    path, tasks, fitted = bundle.folder / TRANSFORMS, bundle.config.tasks, {}
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            fitted = dict(kept)
+    inputs = read_chain(tasks.transform, inputs_of(fitted))
+    if bundle.target is None or not tasks.target_transform:
+        return inputs, None
+    return inputs, Targets.of(read_chain(tasks.target_transform, targets_of(fitted)), bundle.target.shape)
 
 
 def _read_weights(bundle: Bundle) -> MetaParams:

@@ -17,9 +17,10 @@ from metadist.config import RunConfig
 from metadist.errors import UsageError
 from metadist.evaluate import Report, better, mean_ci95
 from metadist.objectives import Objective, build_objective, regression
+from metadist.parts import in_units
 from metadist.presets import is_own
 from metadist.run_folder import read_config, read_fingerprint
-from metadist.sources import ParquetSource, build_source
+from metadist.sources import ParquetSource, build_source, targets_of
 from metadist.tasks import Batch, TaskSource
 from tasks_store.generators.customers import NAME, bayes_optimum
 
@@ -37,7 +38,8 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     source = build_source(config, read_fingerprint(run_dir)["location"])
     metric, classes = metric_of(report, config), source.spec.kind == "classes"
     methods = {**_methods(classes, report), **_known_optimum(source, metric)}
-    error = regression(metrics=("mse",)) if is_own(config.objective.name) else build_objective(config.objective)
+    shipped = regression(metrics=("mse",)) if is_own(config.objective.name) else build_objective(config.objective)
+    error = in_units(shipped, targets_of(source))
     scores: dict[str, list[float]] = {name: [] for name in methods}
     for start in range(0, report.num_tasks, CHUNK):
         task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
@@ -134,7 +136,8 @@ def _methods(classes: bool, report: Report) -> dict[str, Predict]:
 def _known_optimum(source: TaskSource, metric: str) -> dict[str, Predict]:
     """Of generated customers the answer with the smallest squared error is known."""
     generated = isinstance(source, ParquetSource) and source.store.manifest.name == NAME
-    return {"Bayes optimum": bayes_optimum} if generated and metric == "mse" else {}
+    known = generated and metric == "mse" and targets_of(source) is None
+    return {"Bayes optimum": bayes_optimum} if known else {}
 
 
 def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:

@@ -148,7 +148,7 @@ def _support(
                 classes.append(labels)
                 parts.append(numbers)
             else:
-                parts.append(targets(own, size, bundle.target))
+                parts.append(adapter.scaled(targets(own, size, bundle.target)))
         except DataError as error:
             raise DataError(f"group {name!r}: {error}") from None
     return Batch(adapter.tensors(raw.reshape(count, size, *raw.shape[1:])), aligned(np.stack(parts))), classes

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+
+from torch import Tensor
 
 from metadist.algorithms import MetaAlgorithm, build_algorithm
 from metadist.config import AlgorithmConfig, RunConfig
@@ -11,11 +14,14 @@ from metadist.models import Model, build_model, narrowed
 from metadist.objectives import Objective, build_objective
 from metadist.own_code import search_in
 from metadist.presets import EMBEDDING, check_kind
-from metadist.tasks import TaskSpec
+from metadist.tasks import Batch, TaskSpec
+from metadist.transforms.targets import Targets
 
 
-def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, MetaAlgorithm]:
-    """Model, objective and algorithm for tasks of ``spec``.
+def build_parts(
+    config: RunConfig, spec: TaskSpec, targets: Targets | None = None
+) -> tuple[Model, Objective, MetaAlgorithm]:
+    """Model, objective and algorithm for tasks of ``spec``, whose ``targets`` may be transformed.
 
     Raises:
         ModelError, ConfigError: a part cannot be built, or does not fit the tasks.
@@ -33,8 +39,19 @@ def build_parts(config: RunConfig, spec: TaskSpec) -> tuple[Model, Objective, Me
             "leaves its answers alone (batch norm, for one, sees it): use fixed sizes, tasks.shapes: [{shots: 1}, "
             "{shots: 5}], a shipped model with norm: group or layer, or say maskable = True in a module of your own"
         )
-    objective = build_objective(config.objective)
+    objective = in_units(build_objective(config.objective), targets)
     return model, objective, algorithm_for(config, model, objective, spec)
+
+
+def in_units(objective: Objective, targets: Targets | None) -> Objective:
+    """The objective of transformed targets: its loss is of these, its metrics are in the units of the column."""
+    if targets is None:
+        return objective
+
+    def metrics(outputs: Tensor, batch: Batch) -> Mapping[str, Tensor]:
+        return objective.metrics(targets.undone(outputs), batch._replace(y=targets.undone(batch.y)))
+
+    return Objective(objective.loss, metrics)
 
 
 def algorithm_for(config: RunConfig, model: Model, objective: Objective, spec: TaskSpec) -> MetaAlgorithm:

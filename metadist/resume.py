@@ -24,6 +24,7 @@ from metadist.tracking import Journal
 from metadist.worker import Assembly
 
 EVENT = "accepted_difference"
+FITTED = ("tasks.transform", "tasks.target_transform")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ def start_of(
     for name in accept.names:
         if name not in differences:
             on_message(f"--accept {name}: it does not differ, so there was nothing to accept")
-    if not any(name == "tasks.transform" or name.startswith(CODE) for name in differences):
+    if not any(name in FITTED or name.startswith(CODE) for name in differences):
         run_folder.check_fitted(run_dir, fitted_digest(parts.source))
     damages: list[str] = []
     saved = checkpoint.newest_whole(run_dir, damages.append)

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 
 from metadist.presets import check_shipped, is_own
 from metadist.sections import Section
-from metadist.transform_settings import Transform, check_order
+from metadist.transform_settings import Transform, check_order, check_targets
 
 
 class Shape(Section):
@@ -59,6 +59,9 @@ class TasksConfig(Section):
     value: str | None = Field(None, description="column of the inputs; the only one where null")
     target: str | None = Field(None, description="kind groups: column of the targets")
     transform: tuple[Transform, ...] = ()
+    target_transform: tuple[Transform, ...] = Field(
+        (), description="kind groups: standardize or log1p, undone in answers and metrics; the loss stays in its units"
+    )
 
     @field_validator("order", mode="before")
     @classmethod
@@ -89,11 +92,12 @@ class TasksConfig(Section):
             raise ValueError("tasks.kind groups needs tasks.target, the column to predict")
         self._check_order()
         check_order(self.transform)
+        check_targets(self.target_transform)
         return self._with_ways()
 
     def _check_order(self) -> None:
         """Refuse what only grouped rows have, or only rows in order."""
-        for key in ("support", "order"):
+        for key in ("support", "order", "target_transform"):
             if self.kind != "groups" and getattr(self, key) != type(self).model_fields[key].get_default():
                 raise ValueError(f"tasks.{key} is read by tasks.kind groups only, not by {self.kind}")
         if self.support is None:

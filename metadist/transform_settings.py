@@ -27,6 +27,10 @@ class StandardizeOptions(Section):
     over: Literal["rows", "everything"] = Field("rows", description="each element of a row alone, or all together")
 
 
+class Log1pOptions(Section):
+    """Of ``log1p``: log(1 + x)."""
+
+
 class OneHotOptions(Section):
     """Of ``one_hot``: a column for each value of the training split."""
 
@@ -67,9 +71,11 @@ class AugmentOptions(Section):
         return self
 
 
+INVERTIBLE = ("standardize", "log1p")
 OPTIONS: dict[str, type[Section]] = {
     "pixels": PixelsOptions,
     "standardize": StandardizeOptions,
+    "log1p": Log1pOptions,
     "one_hot": OneHotOptions,
     "tokenize": TokenizeOptions,
     "augment": AugmentOptions,
@@ -103,6 +109,19 @@ class Transform(Section):
 def is_pretrained(transform: Transform) -> bool:
     """Whether it takes its tokens from an encoder's folder."""
     return transform.name == "tokenize" and transform.options.get("unit") == "pretrained"
+
+
+def check_targets(transforms: tuple[Transform, ...]) -> None:
+    """Refuse to transform targets by what cannot be undone, since answers are in the units of the column.
+
+    Raises:
+        ValueError: says which one.
+    """
+    for transform in transforms:
+        if transform.name not in INVERTIBLE:
+            raise ValueError(
+                f"tasks.target_transform: {transform.name} cannot be undone; use {' or '.join(INVERTIBLE)}"
+            )
 
 
 def check_order(transforms: tuple[Transform, ...]) -> None:

@@ -22,7 +22,7 @@ from metadist.presets import OWN
 from metadist.returned import check_initial
 from metadist.settings import CODE, code_of
 from metadist.shard import make_engine, make_shard_function
-from metadist.sources import build_shapes, build_source, fitted_of
+from metadist.sources import build_shapes, build_source, fitted_of, targets_of
 from metadist.tasks import TaskSource
 from metadist.transforms.step import Array
 
@@ -50,7 +50,7 @@ def assemble(config: RunConfig, source: TaskSource, training: Sequence[TaskSourc
     Raises:
         ModelError, ConfigError: the parts do not fit together.
     """
-    model, objective, algorithm = build_parts(config, source.spec)
+    model, objective, algorithm = build_parts(config, source.spec, targets_of(source))
     initial = algorithm.init(config.seed)
     if config.algorithm.family == OWN:
         check_initial(initial, config.algorithm.name)

@@ -11,7 +11,9 @@ from metadist.presets import is_own
 from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource
+from metadist.transforms.chain import digest_of
 from metadist.transforms.step import Array
+from metadist.transforms.targets import Targets, fitted_arrays
 
 __all__ = [
     "ParquetSource",
@@ -21,6 +23,7 @@ __all__ = [
     "fitted_digest",
     "fitted_of",
     "left_out",
+    "targets_of",
     "told_left_out",
 ]
 
@@ -81,12 +84,18 @@ def build_source(config: RunConfig, location: str | None, fitted: Mapping[str, A
 
 def fitted_of(source: TaskSource) -> dict[str, Array]:
     """What the transforms of a source learned, as named arrays; empty where there are none."""
-    return source.chain.arrays() if isinstance(source, ParquetSource) else {}
+    return fitted_arrays(source.chain, source.targets) if isinstance(source, ParquetSource) else {}
 
 
 def fitted_digest(source: TaskSource) -> str:
     """SHA-256 of it; empty where there is none."""
-    return source.chain.digest if isinstance(source, ParquetSource) else ""
+    arrays = fitted_of(source)
+    return digest_of(arrays) if arrays else ""
+
+
+def targets_of(source: TaskSource) -> Targets | None:
+    """How its targets are transformed; None where they are taken as they are."""
+    return source.targets if isinstance(source, ParquetSource) else None
 
 
 def left_out(sources: Sequence[TaskSource], split: str, *, fixed: bool) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from metadist.sources.fitting import fitted_chain
 from metadist.tasks import Batch, Task, TaskSpec
 from metadist.transforms import Chain, read_chain
 from metadist.transforms.step import Array, Values
+from metadist.transforms.targets import Targets, inputs_of, targets_of
 from tasks_store import EpisodeSpec, GroupSpec, SplitData, Store, check_spec, large_enough, load_split
 
 
@@ -67,7 +68,7 @@ class ParquetSource:
             queries=self.fixed_sizes[1],
             support_sizes=self.support_sizes,
         )
-        other.store, other.chain, other._splits = self.store, self.chain, self._splits
+        other.store, other.chain, other.targets, other._splits = self.store, self.chain, self.targets, self._splits
         return other
 
     @cached_property
@@ -97,8 +98,20 @@ class ParquetSource:
     def chain(self) -> Chain:
         """The transforms, fitted."""
         if self._fitted is not None:
-            return read_chain(self.config.transform, self._fitted)
+            return read_chain(self.config.transform, inputs_of(self._fitted))
         return fitted_chain(self.config.transform, self.store, self.columns[0])
+
+    @cached_property
+    def targets(self) -> Targets | None:
+        """How targets are transformed, fitted; None where they are taken as they are."""
+        transforms, target = self.config.target_transform, self.columns[1]
+        if not transforms or target is None:
+            return None
+        if self._fitted is not None:
+            chain = read_chain(transforms, targets_of(self._fitted))
+        else:
+            chain = fitted_chain(transforms, self.store, target)
+        return Targets.of(chain, self.store.columns[target].shape)
 
     @cached_property
     def spec(self) -> TaskSpec:
@@ -217,11 +230,14 @@ class ParquetSource:
 
     def _batch(self, half: Half, noise: Sequence[np.random.Generator] | None = None) -> Batch:
         x = self.chain(half.x, noise)
+        y = half.y if self.targets is None else self.targets.scaled(half.y)
         if half.weight is None:
-            return Batch(_tensors(x), aligned(half.y))
+            return Batch(_tensors(x), aligned(y))
+        if self.targets is not None:
+            y = without_padding(y, half.weight)
         leaves = x if isinstance(x, dict) else {"": x}
         kept = {name: without_padding(leaf, half.weight) for name, leaf in leaves.items()}
-        return Batch(_tensors(kept if isinstance(x, dict) else kept[""]), aligned(half.y), aligned(half.weight))
+        return Batch(_tensors(kept if isinstance(x, dict) else kept[""]), aligned(y), aligned(half.weight))
 
 
 def _tensors(x: Values) -> Tensor | dict[str, Tensor]:

@@ -15,9 +15,16 @@ import numpy as np
 from metadist.errors import ConfigError, DataError
 from metadist.own_code import built, guarded
 from metadist.presets import is_own
-from metadist.transform_settings import AugmentOptions, OneHotOptions, StandardizeOptions, TokenizeOptions, Transform
+from metadist.transform_settings import (
+    AugmentOptions,
+    Log1pOptions,
+    OneHotOptions,
+    StandardizeOptions,
+    TokenizeOptions,
+    Transform,
+)
 from metadist.transforms.images import augment_step, pixels_step
-from metadist.transforms.numbers import one_hot_step, standardize_step
+from metadist.transforms.numbers import log1p_step, one_hot_step, standardize_step
 from metadist.transforms.pretrained import pretrained_step
 from metadist.transforms.step import Array, Draws, State, Step, Values, is_text
 from metadist.transforms.text import tokenize_step
@@ -38,6 +45,8 @@ def _shipped(transform: Transform) -> Step:
     options = transform.checked()
     if isinstance(options, StandardizeOptions):
         return standardize_step(over=options.over)
+    if isinstance(options, Log1pOptions):
+        return log1p_step()
     if isinstance(options, OneHotOptions):
         return one_hot_step(limit=options.limit)
     if isinstance(options, TokenizeOptions) and options.path is not None:

@@ -1,8 +1,12 @@
-"""Numbers and categories: standardised by the training split, or one column for each category of it."""
+"""Numbers and categories: standardised by the training split, logarithms, or one column for each category."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
+from torch import Tensor
 
 from metadist.errors import DataError
 from metadist.transforms.step import Array, State, Step, is_text
@@ -36,7 +40,23 @@ def standardize_step(*, over: str) -> Step:
         scaled: Array = (values - state["mean"]) / state["deviation"]
         return scaled
 
-    return Step(apply, fit)
+    def undo(values: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+        return values * state["deviation"] + state["mean"]
+
+    return Step(apply, fit, undo=undo)
+
+
+def log1p_step() -> Step:
+    """log(1 + x): for amounts and counts, which are never negative and have a long tail."""
+
+    def apply(values: Array, state: State) -> Array:
+        _check_numbers(values, "log1p")
+        if values.size and not values.min() > -1:
+            raise DataError(f"transform log1p needs values above -1; the smallest of these is {values.min()}")
+        found: Array = np.log1p(values)
+        return found
+
+    return Step(apply, undo=lambda values, state: torch.expm1(values))
 
 
 def one_hot_step(*, limit: int) -> Step:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from metadist.errors import DataError
 
@@ -30,12 +31,14 @@ class Step(NamedTuple):
             text, never objects). None: nothing is fitted, and the state is empty.
         augment: (values (T, N, *shape), T generators) -> values of that shape. In training only, and before ``apply``.
         vocabulary: state -> number of different token ids, where the values are such.
+        undo: (values (..., D), state as flat tensors) -> what they were before ``apply``. Of steps for targets alone.
     """
 
     apply: Callable[[Array, State], Values]
     fit: Callable[[Array], State] | None = None
     augment: Callable[[Array, Draws], Array] | None = None
     vocabulary: Callable[[State], int] | None = None
+    undo: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
 
 
 def check_text(values: Array, name: str) -> None:
