@@ -5,6 +5,7 @@ Each baseline sees exactly the fixed tasks of a report and is compared with it i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from metadist.config import RunConfig
 from metadist.errors import UsageError
-from metadist.evaluate import Report, better, mean_ci95
+from metadist.evaluate import Report, mean_ci95
 from metadist.objectives import Objective, build_objective, regression
 from metadist.parts import in_units
 from metadist.presets import is_own
@@ -26,6 +27,7 @@ from tasks_store.generators.customers import NAME, bayes_optimum
 
 Predict = Callable[[NDArray[np.float32], NDArray[Any], NDArray[np.float32]], NDArray[Any]]
 CHUNK = 50
+VERDICTS = BEATS, UNDECIDED, BEATEN = "beats", "cannot be told apart from", "is beaten by"
 
 
 def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -158,13 +160,42 @@ def _measured(objective: Objective, metric: str, found: NDArray[Any], truth: NDA
 
 
 def figures_of(metric: str, values: NDArray[np.float64], ours: NDArray[np.float64]) -> dict[str, Any]:
-    """Mean and interval of a baseline's ``values`` (N,), and of the paired difference of ``ours`` (N,) to them."""
+    """Mean and interval of a baseline's ``values`` (N,), of the paired difference of ``ours`` (N,) to them, and what
+    that says of the model."""
     mean, half = mean_ci95(values)
     difference, spread = mean_ci95(ours - values)
+    found = verdict(values, ours, maximise=metric == "accuracy")
     return {
         metric: mean,
         "ci95": half,
         "difference": difference,
         "difference_ci95": spread,
-        "beats_model": better(mean, float(ours.mean()), maximise=metric == "accuracy"),
+        "verdict": found,
+        "beats_model": found == BEATEN,
     }
+
+
+def verdict(values: NDArray[np.float64], ours: NDArray[np.float64], *, maximise: bool) -> str:
+    """What the paired 95 % interval says of the model with scores ``ours`` (N,) and a baseline with ``values`` (N,).
+
+    >>> worse, better = np.array([3.0, 5.0, 4.0]), np.array([1.0, 3.0, 2.0])
+    >>> verdict(worse, better, maximise=False), verdict(worse, worse, maximise=False)
+    ('beats', 'cannot be told apart from')
+    """
+    difference, half = mean_ci95(ours - values)
+    if not math.isfinite(difference):  # a side with tasks that are not finite loses to one without
+        sound = [bool(np.isfinite(scores).all()) for scores in (ours, values)]
+        return UNDECIDED if sound[0] == sound[1] else BEATS if sound[0] else BEATEN
+    if not abs(difference) > half:
+        return UNDECIDED
+    return BEATS if (difference > 0) == maximise else BEATEN
+
+
+def verdict_line(found: Mapping[str, Mapping[str, Any]], num_tasks: int) -> str:
+    """All verdicts on baselines in a line; ``found`` as `run_baselines` gives them."""
+    said = []
+    for what in VERDICTS:
+        names = [name for name, figures in found.items() if figures["verdict"] == what]
+        if names:
+            said.append(f"{what} {' / '.join(names)}")
+    return f"verdict: the model {'; '.join(said)} (paired 95 % intervals over {num_tasks} tasks)"

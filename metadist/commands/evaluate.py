@@ -73,9 +73,7 @@ def _lines_by_size(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         steps, figures = list(report["by_inner_steps"].items())[-1]
         diverged = f", {report['diverged_tasks']} tasks diverged" if report["diverged_tasks"] else ""
         yield f"  {size:>5} support  {figure(metric, figures)} after {steps} inner steps{diverged}"
-        for name, other in report.get("baselines", {}).items():
-            beats = "   <- beats the model" if other["beats_model"] else ""
-            yield f"        {name:<22}  {figure(metric, other)}{beats}"
+        yield from _baselines(report, metric, " " * 8)
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -91,5 +89,16 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield f"  one query at a time     {figure(metric, report['one_query_at_a_time'])}"
     if report["diverged_tasks"]:
         yield f"  {report['diverged_tasks']} tasks diverged; they are counted in the means"
-    for name, figures in report.get("baselines", {}).items():
-        yield f"  {name:<22}  {figure(metric, figures)}{'   <- beats the model' if figures['beats_model'] else ''}"
+    yield from _baselines(report, metric, "  ")
+
+
+def _baselines(report: Mapping[str, Any], metric: str, indent: str) -> Iterator[str]:
+    """A line for each baseline, and one for what they say together."""
+    from metadist.baselines import verdict_line
+
+    baselines = report.get("baselines", {})
+    for name, figures in baselines.items():
+        beats = "   <- beats the model" if figures["beats_model"] else ""
+        yield f"{indent}{name:<22}  {figure(metric, figures)}{beats}"
+    if baselines:
+        yield f"{indent}{verdict_line(baselines, report['num_tasks'])}"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import metadist
+from metadist.baselines import figures_of, verdict_line
 from metadist.evidence import POOLED, run_evidence
 from metadist.run_folder import read_config
 from tests.cli.tiny import Call
@@ -41,6 +42,32 @@ def test_baselines_of_a_classifier(call: Call, workplace: Path) -> None:
     assert means["difference"] == pytest.approx(answer.json["by_inner_steps"]["1"]["accuracy"] - means["accuracy"])
     text = call("evaluate", "run", "--baselines").out
     assert "class means" in text and "<- beats the model" in text
+    last = text.splitlines()[-1]
+    assert last.startswith("  verdict: the model ") and "cannot be told apart from zero inner steps" in last
+    assert "class means" in last[last.index("is beaten by") :] and "(paired 95 % intervals over" in last
+
+
+def test_a_verdict_follows_from_the_paired_interval() -> None:
+    """A difference counts only beyond its interval, in the direction of the metric; a broken side loses."""
+    draw = np.random.default_rng(0)
+    easy = draw.normal(0, 10, 200)  # tasks differ far more than models do
+    near, far = easy + draw.normal(0.3, 1, 200), easy + draw.normal(0.0, 1, 200)
+    broken = np.where(np.arange(200) == 3, np.nan, easy)
+    for values, ours, lower_is_better in (
+        (near, easy, "beats"),
+        (easy, near, "is beaten by"),
+        (far, easy, "cannot be told apart from"),
+        (broken, easy, "beats"),
+        (easy, broken, "is beaten by"),
+        (broken, broken, "cannot be told apart from"),
+    ):
+        found = figures_of("mse", values, ours)
+        assert found["verdict"] == lower_is_better and found["beats_model"] == (lower_is_better == "is beaten by")
+        mirrored = figures_of("accuracy", -values, -ours)
+        assert mirrored["verdict"] == lower_is_better
+    found = {name: figures_of("mse", values, easy) for name, values in (("a", near), ("b", far), ("c", easy - 1))}
+    wanted = "the model beats a; cannot be told apart from b; is beaten by c (paired 95 % intervals over 200 tasks)"
+    assert verdict_line(found, 200) == f"verdict: {wanted}"
 
 
 @pytest.mark.slow

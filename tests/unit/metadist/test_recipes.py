@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from metadist.settings import load_config, recipe_names
+from tasks_store import named_store
 from tests.support.quick import train_quickly
+from tests.support.tables import hours_store
 
 SMALLER: dict[str, Any] = {
     "outer.num_steps": 2,
@@ -19,7 +21,23 @@ SMALLER: dict[str, Any] = {
     "engine.compile": "off",
     "cluster.backend": "local",
 }
-STORES = {"customers": "customers", "glyphs": "few_glyphs", "omniglot": "omniglot", "sinusoids": "sinusoids"}
+STORES = {
+    "beijing-air": "beijing_air",
+    "customers": "customers",
+    "glyphs": "few_glyphs",
+    "omniglot": "omniglot",
+    "sinusoids": "sinusoids",
+}
+
+
+@pytest.fixture(scope="session")
+def beijing_air(home: Path) -> str:
+    """The store ``beijing-air`` of two stations."""
+    two = "(station = 'Tiantan' or station = 'Gucheng') and month <= 3"
+    place = named_store("beijing-air")
+    if not place.exists():
+        hours_store(place, where=two)
+    return place.name
 
 
 @pytest.mark.slow
