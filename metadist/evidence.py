@@ -3,7 +3,7 @@
 - its own start, without adaptation, and adapted from where the run began (a random network);
 - the support set alone (`metadist.baselines`);
 - for regression, a pooled model: the same network trained on the same tasks without adaptation, judged without the
-  support set and fine-tuned on it by the run's own inner steps.
+  support set and fine-tuned on it by the run's own inner steps, or by ten where it has none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from metadist.run_folder import is_used, read_config
 from metadist.run_reader import evaluate_run, load_run, opened
 
 POOLED = Path("baselines") / "pooled"
-POOLED_LR = 0.01  # of fine-tuning, where the run's algorithm has no inner steps of its own
+POOLED_LR, POOLED_STEPS = 0.01, 10  # of fine-tuning, where the run's algorithm has no inner steps of its own
 
 
 def run_evidence(
@@ -87,7 +87,8 @@ def _pooled(
 
 
 def pooled_config(config: RunConfig) -> RunConfig:
-    """The same network, tasks and budget without adaptation in training; judged after the run's inner steps."""
+    """The same network, tasks and budget without adaptation in training; judged after the run's inner steps, or after
+    ten where it has none of its own."""
     settings = config.algorithm
     stepless = settings.family in ONE_PASS or settings.family == OWN
     algorithm = AlgorithmConfig(
@@ -96,4 +97,6 @@ def pooled_config(config: RunConfig) -> RunConfig:
         inner_lr=POOLED_LR if stepless else settings.inner_lr,
         normalisation=settings.normalisation if not settings.normalisation.startswith("per-step") else "inductive",
     )
-    return resolve(config.model_copy(update={"algorithm": algorithm}))
+    steps = POOLED_STEPS if stepless else config.evaluation.inner_steps
+    evaluation = config.evaluation.model_copy(update={"inner_steps": steps})
+    return resolve(config.model_copy(update={"algorithm": algorithm, "evaluation": evaluation}))

@@ -17,6 +17,7 @@ from metadist.baselines import VERDICTS
 from metadist.cli import app
 from metadist.evidence import POOLED
 from metadist.registry.report import raw_tasks
+from metadist.run_folder import read_config
 from metadist.settings import load_config
 from metadist.sources import build_source
 from tests.support.quick import NoMirror
@@ -48,7 +49,10 @@ def _nothing_mirrored() -> Iterator[None]:
 
 def test_the_verdict_is_that_of_the_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = hours_store(tmp_path / "air", where="station = 'Tiantan' and month <= 4")
-    check(trained(store, tmp_path, SMALLER), capsys)
+    run = trained(store, tmp_path, SMALLER)
+    check(run, capsys)
+    pooled = read_config(run.run_dir / POOLED)
+    assert (pooled.algorithm.inner_steps, pooled.evaluation.inner_steps) == (0, 10), "it is fine-tuned in earnest"
 
 
 @pytest.mark.laws

@@ -44,15 +44,15 @@ def air_store(folder: Path) -> str:
 
 
 INSTRUMENTS = {  # what is asked for, and what stands by it
-    "PM2.5": ("hour", "SO2", "NO2", "CO", "O3", "TEMP", "PRES", "DEWP", "RAIN", "WSPM"),
-    "O3": ("hour", "PM2.5", "PM10", "SO2", "NO2", "CO", "TEMP", "PRES", "DEWP", "RAIN", "WSPM"),
+    "PM2.5": ("hour", "SO2", "NO2", "CO", "TEMP", "PRES", "DEWP", "RAIN", "WSPM", "O3"),
+    "O3": ("hour", "SO2", "NO2", "CO", "TEMP", "PRES", "DEWP", "RAIN", "WSPM", "PM2.5", "PM10"),
 }
 YEARS = {"train": ["2013", "2014"], "validation": ["2015"], "test": ["2016", "2017"]}
 
 
 def hours_store(folder: Path, *, target: str = "PM2.5", where: str | None = None) -> str:
     """Groups are a station and month, rows hours in order: all other instruments to ``target``. Splits are years, as
-    docs/recipes.md has it; ``where`` takes a part of the table."""
+    docs/evidence.md has it; ``where`` takes a part of the table."""
     source = DATA / "beijing_air" / "beijing_air_hourly.parquet"
     if not source.exists():
         pytest.skip(f"{source} is missing")
