@@ -24,7 +24,9 @@ from metadist.registry.code import served_code
 from metadist.registry.flavour import _signature
 from metadist.registry.report import raw_tasks
 from metadist.run_folder import FINGERPRINT, read_fingerprint
-from metadist.sources import build_source
+from metadist.sources import build_source, fitted_of
+from metadist.transforms.chain import digest_of
+from metadist.transforms.targets import fitted_arrays
 from metadist.worker import factory_of
 from tests.support.quick import NoMirror
 from tests.support.tables import air_store, bank_store
@@ -84,7 +86,13 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         else:
             (folder / "my_powers.py").write_text(OWN)
             part = {"name": "standardize"} if request.param == "standardized" else POWERS
-            settings = {"tasks.path": air_store(folder), "tasks.transform": [part], "code_path": [str(folder)]}
+            settings: dict[str, Any] = {
+                "tasks.path": air_store(folder),
+                "tasks.transform": [part],
+                "code_path": [str(folder)],
+            }
+            if request.param == "own":
+                settings["tasks.target_transform"] = [{"name": "standardize"}]
             yield metadist.train(AIR, set=settings, run_dir=folder / "run")
     sys.modules.pop("my_powers", None)
 
@@ -144,7 +152,8 @@ sys.exit(load_adapter({str(adapter.bundle.folder)!r}).self_test() != 0.0)
 def test_what_was_learned_is_in_the_fingerprint_and_travels(run: Run, adapter: Adapter) -> None:
     parts = run.parts()
     digest = read_fingerprint(run.run_dir)["transforms"]
-    assert digest == parts.source.chain.digest == adapter.chain.digest != ""  # type: ignore[attr-defined]
+    assert digest == digest_of(fitted_of(parts.source)) == digest_of(fitted_arrays(adapter.chain, adapter.targets))
+    assert (adapter.targets is None) == (not run.config.tasks.target_transform)
     assert adapter.bundle.facts["fingerprints"]["transforms"] == digest
     factory = pickle.loads(pickle.dumps(factory_of(parts, run.config.tasks.path, "cpu", run.run_dir)))
     with mock.patch("metadist.sources.parquet.fitted_chain", side_effect=AssertionError("a worker fits nothing")):
