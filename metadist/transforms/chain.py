@@ -123,12 +123,6 @@ class Chain:
         """The states as named arrays, for a file."""
         return {f"{place}/{name}": array for place, state in enumerate(self.states) for name, array in state.items()}
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what was fitted; empty where nothing was."""
-        arrays = self.arrays()
-        return digest_of(arrays) if arrays else ""
-
 
 def digest_of(arrays: Mapping[str, Array]) -> str:
     """SHA-256 over names, types, shapes and values."""

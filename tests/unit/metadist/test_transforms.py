@@ -98,7 +98,7 @@ def test_tokenize_characters_and_bytes() -> None:
     assert known_tokens(letters.states[0]) == ["a", "\x00", "é"] and letters.vocabulary == 5
     assert letters(texts("éa")[None])["ids"].tolist() == [[[4, 2, 0, 0]]]  # type: ignore[call-overload, index]
     raw = chain_of({"name": "tokenize", "options": {"unit": "bytes", "length": 4}})
-    assert raw.vocabulary == 258 and raw.digest == ""
+    assert raw.vocabulary == 258 and raw.arrays() == {}
     assert raw(texts("Aé")[None])["ids"].tolist() == [[[2 + 97, 2 + 0xC3, 2 + 0xA9, 0]]]  # type: ignore[call-overload, index]
 
 
