@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 import metadist
 from metadist.cli import app
 from tests.support import notebooks
+from tests.support.quick import unmirrored
 
 LOOP = "own-algorithm-and-loop"  # the one of every `make test`
 ROWS = [name if name == LOOP else pytest.param(name, marks=pytest.mark.laws) for name in notebooks.NAMES]
@@ -72,7 +73,6 @@ def test_three_ways_give_the_same_parameters(
 ) -> None:
     """The command, the notebook, and the ten-line loop here: one recipe, one algorithm of one's own, one hash."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setattr(sys, "path", list(sys.path))
     first, *_ = notebooks.code_cells(notebooks.stored(LOOP))
     exec(compile(first.source, "its rows", "exec"), {})
@@ -80,7 +80,8 @@ def test_three_ways_give_the_same_parameters(
     for file, text in files.items():
         Path(file).write_text(text)
 
-    app(["train", "means.yaml", "--run-dir", "runs/command", "--json"], standalone_mode=False)
+    with unmirrored():
+        app(["train", "means.yaml", "--run-dir", "runs/command", "--json"], standalone_mode=False)
     command = json.loads(capsys.readouterr().out)["params_sha256"]
     loop = metadist.params_sha256(_by_hand("means.yaml"))
     notebook = hashes(executed(LOOP))
