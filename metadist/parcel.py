@@ -74,6 +74,7 @@ def unpacked(files: Mapping[str, bytes]) -> Path:
 def _make(folder: Path, files: Mapping[str, bytes]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    temporary.chmod(0o755)  # as any folder: users may share METADIST_HOME
     for name, content in files.items():
         place = temporary / name
         place.parent.mkdir(parents=True, exist_ok=True)
