@@ -25,6 +25,8 @@ from cluster.options import RayOptions
 from cluster.spawn import pids
 from cluster.supervisor import Supervisor
 
+_LARGE = 100 * 2**10  # bytes, as Ray has it
+
 
 class RayGroup:
     """Workers as Ray actors, on this machine or many.
@@ -66,7 +68,9 @@ class RayGroup:
         self._owns_ray = connect(self._options)
         try:
             expected = canary.expected if canary else None
-            self._supervisor = Supervisor(pickled, self._options, expected, self._on_event)
+            # One copy for all workers; a small one goes with the message.
+            sent = ray.put(pickled) if len(pickled) > _LARGE else pickled
+            self._supervisor = Supervisor(sent, self._options, expected, self._on_event)
         except BaseException:
             if self._owns_ray:
                 ray.shutdown()

@@ -31,13 +31,15 @@ class Supervisor:
     """The actors of one group. Decides who lives; knows nothing of items.
 
     Args:
-        pickled: the pair of factory and canary.
+        pickled: the pair of factory and canary; by reference where it is large.
         options: how many and where.
         expected: what the canary gave in an earlier group.
         on_event: told of everything that happens to workers.
     """
 
-    def __init__(self, pickled: bytes, options: RayOptions, expected: str | None, on_event: OnEvent) -> None:
+    def __init__(
+        self, pickled: bytes | ObjectRef[bytes], options: RayOptions, expected: str | None, on_event: OnEvent
+    ) -> None:
         self._pickled = pickled
         self._options = options
         self._canary = expected

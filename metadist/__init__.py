@@ -37,6 +37,7 @@ _HOME = {
     "open_tasks": "loop",
     "parts_of": "loop",
     "params_sha256": "parameters",
+    "register": "registry",
     "train": "run",
     "write_store": "tasks_store",
 }
@@ -65,6 +66,7 @@ __all__ = [
     "open_tasks",
     "params_sha256",
     "parts_of",
+    "register",
     "train",
     "write_store",
 ]
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from metadist.models import build_model
     from metadist.objectives import build_objective
     from metadist.parameters import MetaParams, leaves, params_sha256
+    from metadist.registry import register
     from metadist.run import Run, evaluate_run, load_run, train
     from metadist.settings import load_config
     from metadist.tasks import Batch, Context, Task, TaskSpec

@@ -180,6 +180,9 @@ class RunConfig(Section):
     code_path: tuple[str, ...] = Field(
         (), description="folders of your own modules, searched last; where empty the YAML's and the working directory"
     )
+    working_dir: str | None = Field(
+        None, description="a folder of code that is sent to every worker as a whole, and searched first of code_path"
+    )
     tasks: TasksConfig
     model: ModelConfig
     objective: ObjectiveConfig

@@ -17,7 +17,15 @@ from cluster import (
     WorkersLost,
     WorkerStartFailed,
 )
-from metadist.errors import EXIT_BUG, EXIT_CTRL_C, EXIT_INTERRUPTED, DataError, MetadistError, ServiceAway
+from metadist.errors import (
+    EXIT_BUG,
+    EXIT_CTRL_C,
+    EXIT_INTERRUPTED,
+    ConfigError,
+    DataError,
+    MetadistError,
+    ServiceAway,
+)
 from metadist.interruption import Terminated
 from tasks_store import TaskStoreError
 
@@ -29,6 +37,8 @@ DATA_ERRORS = (
     "SchemaMismatch",
     "DataError",
 )
+CONFIG_ERRORS = ("ConfigError", "ModelError")
+SEND = "--working-dir DIR sends a folder of code to every worker"
 FIXED_TASKS = re.compile(r"tasks (\w+)/fixed/")  # as `metadist.tasks.Shard.describe` writes an evaluation's shard
 
 
@@ -68,7 +78,7 @@ def translated(run_dir: Path) -> Iterator[None]:
         cure = "engine.chunk_size can be lowered where memory ran out (it changes the bits)"
         raise ServiceAway(f"{error}; {cure}; replay it here: {replay_line(run_dir, error)}") from error
     except WorkerStartFailed as error:
-        raise (ShardDataError if _is_data(error.error_type) else MetadistError)(str(error)) from error
+        raise _of_a_start(error) from error
     except (ClusterUnavailable, GroupStartTimeout, WorkersLost) as error:
         raise ServiceAway(str(error)) from error
     except ClusterError as error:
@@ -82,7 +92,20 @@ def replay_line(run_dir: Path, error: ShardFailed | ShardPoisoned) -> str:
     return f"{line} --split {fixed[1]}" if fixed else line
 
 
+def _of_a_start(error: WorkerStartFailed) -> MetadistError:
+    if _kind(error.error_type) in CONFIG_ERRORS:
+        return ConfigError(f"worker {error.worker} cannot start: {error.message}")
+    if _kind(error.error_type) == "ModuleNotFoundError":
+        return ConfigError(f"worker {error.worker} cannot start: {error.message}; install it on every node, or {SEND}")
+    return (ShardDataError if _is_data(error.error_type) else MetadistError)(str(error))
+
+
 def _of_a_shard(error: ShardFailed, replay: str) -> MetadistError:
+    if _kind(error.error_type) == "ModuleNotFoundError":
+        return ConfigError(
+            f"{error.describe}: worker {error.worker} cannot import what the code needs: {error.message}; install it "
+            f"on every node, or {SEND}"
+        )
     if _is_data(error.error_type):
         where = "" if error.error_type.endswith("NonFiniteGradient") else f"{error.describe}: "
         return ShardDataError(f"{where}{error.message} [replay: {replay}]")
@@ -93,4 +116,8 @@ def _of_a_shard(error: ShardFailed, replay: str) -> MetadistError:
 
 
 def _is_data(error_type: str) -> bool:
-    return error_type.rsplit(".", 1)[-1] in DATA_ERRORS
+    return _kind(error_type) in DATA_ERRORS
+
+
+def _kind(error_type: str) -> str:
+    return error_type.rsplit(".", 1)[-1]

@@ -20,11 +20,12 @@ from typing import Any, NamedTuple
 from metadist.errors import ConfigError, MetadistError
 
 
-def search_in(folders: Iterable[str]) -> None:
-    """Let modules be found in ``folders``, after whatever Python searches already."""
+def search_in(folders: Iterable[str], *, before: Iterable[str] = ()) -> None:
+    """Let modules be found in ``folders``, after whatever Python searches already, but for the folders ``before``."""
     for folder in folders:
         if folder not in sys.path:
-            sys.path.append(folder)
+            places = [sys.path.index(other) for other in before if other in sys.path]
+            sys.path.insert(min(places, default=len(sys.path)), folder)
             importlib.invalidate_caches()
 
 
@@ -46,7 +47,8 @@ def imported(path: str, key: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"{key} {path!r} cannot be imported: {error}; searched sys.path, last {sys.path[-1]}. Its folder may be "
-            "named by code_path, or stand in PYTHONPATH"
+            "named by code_path, or stand in PYTHONPATH; workers on other machines find what is installed there, the "
+            "file or package that is named itself, and all of the folder that --working-dir DIR sends them"
         ) from error
     except Exception as error:  # a user's module may raise anything
         raise ConfigError(f"{key} {path!r} cannot be imported: {told(error)}") from error
@@ -133,14 +135,18 @@ def source_of(path: str, key: str) -> Source:
 
 def file_hashes(source: Source) -> dict[str, str]:
     """SHA-256 of every Python file of a module or package, by its name from the search folder on."""
+    return {name: digest(file.read_bytes()) for name, file in files_of(source).items()}
+
+
+def files_of(source: Source) -> dict[str, Path]:
+    """Every Python file of a module or package, by its name from the search folder on."""
     files = sorted(source.path.rglob("*.py")) if source.path.is_dir() else [source.path]
-    within = {file: file.relative_to(source.path).as_posix() for file in files}
-    return {str(PurePosixPath(source.name, part)): _sha256(file.read_bytes()) for file, part in within.items()}
+    return {str(PurePosixPath(source.name, file.relative_to(source.path))): file for file in files}
 
 
 def source_sha256(source: Source) -> str:
     """SHA-256 over names and bytes of the Python files."""
-    return _sha256(repr(sorted(file_hashes(source).items())).encode())
+    return digest(repr(sorted(file_hashes(source).items())).encode())
 
 
 def hashes_of(paths: Mapping[str, str]) -> dict[str, str]:
@@ -162,5 +168,6 @@ def _outside(file: str) -> bool:
     return not Path(file).is_relative_to(Path(__file__).parent) and not file.startswith("<")
 
 
-def _sha256(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -36,7 +36,7 @@ from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.trial import check_own
-from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists
+from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists, parcel_of
 
 __all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "evaluate_sizes", "load_run", "train"]
 
@@ -167,6 +167,9 @@ def _run(
     folder = owner.run_dir
     outer = Outer(parts.config.outer, parts.layout, flatten(parts.algorithm.init(parts.config.seed)))
     factory = factory_of(parts, location, place.device, folder)
+    if factory.parcel:
+        size = sum(map(len, factory.parcel.values())) / 2**10
+        observer.on_message(f"{len(factory.parcel)} files of your own code ({size:.0f} kB) travel to every worker")
     canary = canary_of(parts, expected=start.canary)
     with open_group(parts.config, place, factory, on_event, canary) as group:
         trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
@@ -196,6 +199,7 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     parts.source.check("validation", fixed=True)
     check_model(parts)
     check_own(parts)
+    parcel_of(config)  # refuses what is too large
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts
 

@@ -19,7 +19,7 @@ from metadist.own_code import hashes_of, search_in
 from metadist.resolution import resolve
 
 # Sections that cannot change a number: another value never stands in the way of a resume.
-OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description", "code_path")
+OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description", "code_path", "working_dir")
 CODE = "code."  # keys of source files: code.my_package/net.py
 
 
@@ -49,12 +49,16 @@ def load_config(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, 
 
 
 def _finding_code(config: RunConfig, recipe: str | Path | Mapping[str, Any]) -> RunConfig:
-    """With the folders in which its own modules are found, where it names any."""
+    """With the folders in which its own modules are found, where it names any, as absolute paths."""
+    sent = [] if config.working_dir is None else [str(Path(config.working_dir).expanduser().absolute())]
     if config.code_path or not import_paths(config):
-        return config
-    path = None if isinstance(recipe, Mapping) else Path(recipe)
-    beside = [path.absolute().parent] if path is not None and path.is_file() else []
-    return config.model_copy(update={"code_path": tuple(dict.fromkeys(map(str, [*beside, Path.cwd()])))})
+        searched = config.code_path
+    else:
+        path = None if isinstance(recipe, Mapping) else Path(recipe)
+        beside = [path.absolute().parent] if path is not None and path.is_file() else []
+        searched = tuple(map(str, [*beside, Path.cwd()]))
+    update = {"working_dir": sent[0] if sent else None, "code_path": tuple(dict.fromkeys([*sent, *searched]))}
+    return config.model_copy(update=update)
 
 
 def validated(tree: Mapping[str, Any], label: str) -> RunConfig:

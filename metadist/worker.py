@@ -11,12 +11,14 @@ from safetensors.torch import load_file, save_file
 
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm, adapted_leaves
-from metadist.config import RunConfig
+from metadist.config import RunConfig, import_paths
 from metadist.errors import ConfigError, DataError
 from metadist.models import Model
 from metadist.models.probe import probe
 from metadist.objectives import Objective
+from metadist.own_code import search_in
 from metadist.parameters import Layout, layout_of, tree_digest
+from metadist.parcel import packed, unpacked
 from metadist.parts import algorithm_for, build_parts, takes_features, widest
 from metadist.presets import OWN
 from metadist.returned import check_initial
@@ -105,6 +107,7 @@ class ShardFactory:
         frozen_sha256: Digest that these leaves must have.
         code: The driver's source files of the user's own parts, with their SHA-256.
         fitted: What the driver's transforms learned from the training split.
+        parcel: These source files themselves, and what else travels with them, by name; see `metadist.parcel`.
     """
 
     config: RunConfig
@@ -114,15 +117,18 @@ class ShardFactory:
     frozen_sha256: str = ""
     code: Mapping[str, str] = field(default_factory=dict)
     fitted: Mapping[str, Array] | None = None
+    parcel: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     def __call__(self) -> Callable[..., Any]:
         numerics.pin(self.config.engine.threads)
+        if self.parcel:  # before the driver's own folders, in which somebody may have gone on working
+            search_in([str(unpacked(self.parcel))], before=self.config.code_path)
         other = numerics.difference(self.code, code_of(self.config))
         if other:
             files = ", ".join(name.removeprefix(CODE) for name in other)
             raise ConfigError(
                 f"source files of your own are not the driver's here: {files}; every worker must see the same source "
-                "(a shared folder, or the same version installed)"
+                "(what is installed on a node is found before what the driver sends: install the same version)"
             )
         # Meta-learned values come with every step; only the frozen ones are read from disk.
         settings = self.config.model.model_copy(update={"weights": self.frozen_file})
@@ -159,4 +165,14 @@ def factory_of(parts: Assembly, location: str | None, device: str, run_dir: Path
         frozen_sha256=tree_digest(parts.model.frozen),
         code=code_of(parts.config),
         fitted=fitted_of(parts.source),
+        parcel=parcel_of(parts.config),
     )
+
+
+def parcel_of(config: RunConfig) -> dict[str, bytes]:
+    """The user's own code for workers in other processes; nothing where the driver itself computes.
+
+    Raises:
+        ConfigError: it is too large.
+    """
+    return {} if config.cluster.backend == "local" else packed(import_paths(config), config.working_dir)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks_store.errors import SchemaMismatch
-from tasks_store.schema import Column, arrow_schema
+from tasks_store.schema import ID_COLUMNS, Column, arrow_schema
 
 _BATCH_ROWS = 4096
 
@@ -29,6 +29,37 @@ def collect_table(rows: Iterable[Mapping[str, Any]] | Iterable[Any], columns: Se
     """
     schema = arrow_schema(columns, kind)
     return pa.Table.from_batches(list(_batches(rows, columns, schema)), schema=schema)
+
+
+def columns_of(row: Any) -> tuple[Column, ...]:
+    """The columns of rows like this one: text, or numbers of its type and shape (whole numbers but uint8 as int64).
+
+    Raises:
+        SchemaMismatch: not a mapping, or a value that is neither text nor numbers.
+
+    Example:
+        >>> columns_of({"group": "a", "split": "train", "point": np.zeros(2, np.float32)})[0].dtype
+        'float32'
+    """
+    if not isinstance(row, Mapping):
+        raise SchemaMismatch(
+            f"the columns of a {type(row).__name__} are not known: name them with columns=[Column(...)]"
+        )
+    values = {name: np.asarray(value) for name, value in row.items() if name not in ID_COLUMNS}
+    return tuple(Column(name=name, dtype=_dtype(name, value), shape=value.shape) for name, value in values.items())
+
+
+def _dtype(name: str, value: Any) -> str:
+    known = {"U": "string", "f": "float32" if value.dtype.itemsize < 8 else "float64", "i": "int64"}
+    dtype = (
+        str(value.dtype) if value.dtype == np.uint8 else known.get("i" if value.dtype.kind == "u" else value.dtype.kind)
+    )
+    if dtype is None:
+        raise SchemaMismatch(
+            f"row 0, column {name!r}: {value.dtype} is neither text nor numbers; name the columns with "
+            "columns=[Column(...)] to say what it is"
+        )
+    return dtype
 
 
 def _batches(rows: Iterable[Any], columns: Sequence[Column], schema: Any) -> Iterator[Any]:

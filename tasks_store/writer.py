@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from itertools import chain, islice
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tasks_store.errors import StoreEmpty, StoreExists
 from tasks_store.index import crc32, index_table, plan_row_groups, row_group_span
 from tasks_store.manifest import MANIFEST, FileEntry, Manifest, SplitSummary, dump_manifest
 from tasks_store.ordering import Groups, check_split_names, sort_rows
-from tasks_store.rows import collect_table
+from tasks_store.rows import collect_table, columns_of
 from tasks_store.schema import ID_COLUMNS, Column, Kind, arrow_schema, check_columns
 from tasks_store.storage import Location
 
@@ -38,9 +39,9 @@ def write_store(
     rows: Iterable[Mapping[str, Any]] | Iterable[Any],
     out: str | Path,
     *,
-    name: str,
-    kind: Kind,
-    columns: Sequence[Column],
+    name: str = "",
+    kind: Kind = "classes",
+    columns: Sequence[Column] | None = None,
     source: str = "",
     licence: str = "",
 ) -> Manifest:
@@ -51,9 +52,9 @@ def write_store(
             "domain". Any order: they are sorted by (split, group); inside a group the given order
             stays, which for grouped rows means time order.
         out: an absent or empty folder, or a URI.
-        name: of the data set.
+        name: of the data set; default the folder's.
         kind: "classes", "groups" or "parameters".
-        columns: what a row has.
+        columns: what a row has; by default what the first row has.
         source: where the data come from.
         licence: under which terms.
 
@@ -65,10 +66,14 @@ def write_store(
         StoreEmpty: no rows.
         StoreExists: the folder holds a store or other files already.
     """
-    columns = check_columns(columns, kind)
     location = Location.of(out)
     refuse_overwriting(location)
-    table = collect_table(rows, columns, kind)
+    stream = iter(rows)
+    first = list(islice(stream, 1))
+    if not first:
+        raise StoreEmpty(f"no rows to write to {location.display}: a store needs at least one")
+    columns = check_columns(columns_of(first[0]) if columns is None else columns, kind)
+    table = collect_table(chain(first, stream), columns, kind)
     if table.num_rows == 0:
         raise StoreEmpty(f"no rows to write to {location.display}: a store needs at least one")
     order, splits = sort_rows(table)
@@ -76,7 +81,7 @@ def write_store(
         splits,
         lambda start, stop: table.take(pa.array(order[start:stop])),
         out,
-        name=name,
+        name=name or PurePath(str(out)).name,
         kind=kind,
         columns=columns,
         source=source,

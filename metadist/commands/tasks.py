@@ -100,7 +100,7 @@ def table(
     missing: Annotated[str, typer.Option(help="Gaps: error, drop, or mean+flag.")] = "error",
     drop_label: Annotated[list[str] | None, typer.Option(help="Group to leave out; may be repeated.")] = None,
     where: Annotated[str | None, typer.Option(help="Rows to keep: \"year >= 2014 and wd = 'NW'\".")] = None,
-    shape: Annotated[str | None, typer.Option(help="Of one value of a binary or list column: 28,28.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Of one value of a binary, list or picture column: 28,28.")] = None,
     name: Annotated[str, typer.Option(help="Of the data set.")] = "",
     licence: Annotated[str, typer.Option(help="Of the data.")] = "",
     json: AsJson = False,
@@ -147,6 +147,9 @@ def images(
     split: Annotated[str | None, typer.Option(help="Shares of classes; default 0.7,0.1,0.2.")] = None,
     split_file: Annotated[Path | None, typer.Option(help="JSON: {split: [class, ...]}.")] = None,
     split_dirs: Annotated[bool, typer.Option("--split-dirs", help="Folders are FOLDER/split/class.")] = False,
+    split_by: Annotated[
+        str | None, typer.Option(help="parent: folders are FOLDER/parent/class, and parents are split whole.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Of the data set.")] = "",
     licence: Annotated[str, typer.Option(help="Of the data.")] = "",
     json: AsJson = False,
@@ -163,6 +166,7 @@ def images(
             split=split,
             split_file=split_file,
             split_dirs=split_dirs,
+            split_by=split_by,
             name=name,
             licence=licence,
         )

@@ -19,6 +19,9 @@ def train(
     set: Settings = [],  # noqa: B006  # typer reads the default
     run_dir: Annotated[Path | None, typer.Option(help="The run folder; default a new one under runs/.")] = None,
     resume: Annotated[bool, typer.Option(help="Continue what the run folder holds, else start.")] = False,
+    working_dir: Annotated[
+        Path | None, typer.Option(help="Send this folder of your own code to every worker, as a whole.")
+    ] = None,
     init_from: Annotated[Path | None, typer.Option(help="Start from the newest weights of this run.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check everything, list the three kinds of weights, stop.")] = False,
     accept_numerics: Annotated[bool, typer.Option(help="Resume although the numerics record differs.")] = False,
@@ -37,6 +40,8 @@ def train(
         overrides = parse_overrides(set)
         if init_from is not None:
             overrides["model.weights"] = str(init_from)
+        if working_dir is not None:
+            overrides["working_dir"] = str(working_dir)
         if dry_run:
             _dry_run(load_config(recipe, overrides), json)
             return

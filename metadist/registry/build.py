@@ -136,7 +136,11 @@ def _facts(
     column, target = _columns(source)
     return {
         "metadist_version": __version__,
-        "config": {**config.model_dump(mode="json"), "code_path": []},  # the source travels; where it lay does not
+        "config": {
+            **config.model_dump(mode="json"),
+            "code_path": [],
+            "working_dir": None,
+        },  # the source travels; where it lay does not
         "task": asdict(source.spec),
         "input": column.to_json(),
         "target": None if target is None else target.to_json(),

@@ -1,8 +1,8 @@
-"""A folder of pictures, ``FOLDER/class/*`` or ``FOLDER/split/class/*``, as a store of classes."""
+"""A folder of pictures, ``FOLDER/class/*``, ``FOLDER/split/class/*`` or ``FOLDER/parent/class/*``, as a store of
+classes."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tasks_store.errors import ImportFailed
 from tasks_store.importers.groups import MIN_ROWS
-from tasks_store.importers.omniglot_images import pillow
+from tasks_store.importers.pictures import pixels, why_broken
 from tasks_store.importers.splits import SHARES, cut, from_lists, load_split_file, parse_shares
 from tasks_store.importers.summary import Summary
 from tasks_store.manifest import Manifest
@@ -22,6 +22,7 @@ from tasks_store.schema import Column
 from tasks_store.storage import Location
 from tasks_store.writer import refuse_overwriting, write_sorted
 
+PARENT = "parent"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
@@ -34,6 +35,7 @@ def import_images(
     split: str | None = None,
     split_file: str | Path | None = None,
     split_dirs: bool = False,
+    split_by: str | None = None,
     name: str = "",
     licence: str = "",
 ) -> tuple[Manifest, Summary, list[str]]:
@@ -49,6 +51,8 @@ def import_images(
         split: shares of the classes; default 0.7,0.1,0.2.
         split_file: JSON {split: [class, ...]} instead.
         split_dirs: the first level of folders is the split.
+        split_by: "parent": the first level of folders is split whole, by ``split`` or ``split_file``, and becomes the
+            domain; classes are called ``parent/class``.
         name: of the data set; default the folder's.
         licence: of the data.
 
@@ -63,16 +67,21 @@ def import_images(
         raise ImportFailed(f"--size {size}: expected the pixels of a side, 1 or more")
     if sum((split is not None, split_file is not None, split_dirs)) > 1:
         raise ImportFailed("give one of --split, --split-file and --split-dirs")
+    if split_by not in (None, PARENT) or (split_by and split_dirs):
+        raise ImportFailed(
+            f"--split-by {split_by}: pictures have {PARENT!r} (FOLDER/parent/class/*) only, and not with --split-dirs"
+        )
     location = Location.of(out)
     refuse_overwriting(location)
     folder = Path(source).expanduser()
-    column = Column(name="image", dtype="uint8", shape=(size, size) if gray else (size, size, 3), unit="0..255")
+    shape = (size, size) if gray else (size, size, 3)
+    column = Column(name="image", dtype="uint8", shape=shape, unit="0..255")
     summary, broken = Summary(), list[str]()
-    found, owner = _classes(folder, split_dirs)
+    found, above = _classes(folder, split_dirs=split_dirs, parents=bool(split_by))
     whole: dict[str, list[Path]] = {}
     for label, files in found.items():
         summary.read += len(files)
-        why = {file: _why_broken(file) for file in files}
+        why = {file: why_broken(file) for file in files}
         broken += [f"{file}: {reason}" for file, reason in why.items() if reason]
         whole[label] = [file for file in files if not why[file]]
     summary.drop("broken", len(broken))
@@ -80,19 +89,25 @@ def import_images(
     summary.too_small = len(small)
     summary.drop(f"in classes of fewer than {MIN_ROWS} images", sum(len(whole.pop(label)) for label in small))
     if not whole:
+        level = "split/" if split_dirs else f"{PARENT}/" if split_by else ""
         raise ImportFailed(
             f"{folder}: no class of {MIN_ROWS} or more images is left ({len(broken)} broken): expected "
-            f"{'FOLDER/split/class/*' if split_dirs else 'FOLDER/class/*'} of {', '.join(SUFFIXES)}"
-            f"{'' if split_dirs else ' (FOLDER/split/class/* needs --split-dirs)'}"
+            f"FOLDER/{level}class/* of {', '.join(SUFFIXES)}"
+            f"{'' if split_dirs or split_by else ' (FOLDER/split/class/* needs --split-dirs, or --split-by parent)'}"
         )
-    if split_file is not None:
-        owner = from_lists(whole, load_split_file(split_file), str(split_file))
-    elif not split_dirs:
-        owner = cut(whole, parse_shares(split) if split else SHARES, 0, "classes")
+    owner = above
+    if not split_dirs:
+        units = {label: above[label] if split_by else label for label in whole}
+        if split_file is not None:
+            cuts = from_lists(units.values(), load_split_file(split_file), str(split_file))
+        else:
+            shares = parse_shares(split) if split else SHARES
+            cuts = cut(units.values(), shares, 0, "parents" if split_by else "classes")
+        owner = {label: cuts[unit] for label, unit in units.items()}
     stored: dict[str, Groups] = {name: Groups() for name in sorted({owner[label] for label in whole})}
     for label in sorted(whole):
         stored[owner[label]].names.append(label)
-        stored[owner[label]].domains.append("")
+        stored[owner[label]].domains.append(above[label] if split_by else "")
         stored[owner[label]].counts.append(len(whole[label]))
     rows = 0
     for groups in stored.values():
@@ -104,12 +119,12 @@ def import_images(
 
     def fetch(start: int, stop: int) -> Any:
         mine = order[start:stop]
-        pixels = np.stack([_pixels(file, size, gray) for _, _, file in mine])
+        images = np.stack([pixels(file, shape) for _, _, file in mine])
         table = pa.table(
             {
                 "group": [label for label, _, _ in mine],
                 "split": [part for _, part, _ in mine],
-                "image": pa.array([image.tobytes() for image in pixels], pa.binary(column.nbytes)),
+                "image": pa.array([image.tobytes() for image in images], pa.binary(column.nbytes)),
             }
         )
         return collect_table([table], [column], "classes")
@@ -127,47 +142,23 @@ def import_images(
     return manifest, summary, broken
 
 
-def _classes(folder: Path, split_dirs: bool) -> tuple[dict[str, list[Path]], dict[str, str]]:
-    """Files of each class, sorted, and with ``split_dirs`` the split of each class."""
+def _classes(folder: Path, *, split_dirs: bool, parents: bool) -> tuple[dict[str, list[Path]], dict[str, str]]:
+    """Files of each class, sorted, and the folder above it: its split, its parent, or nothing of interest."""
     if not folder.is_dir():
         raise ImportFailed(f"--from {folder}: there is no such folder")
     found: dict[str, list[Path]] = {}
-    owner: dict[str, str] = {}
-    for part in _folders(folder) if split_dirs else [folder]:
+    above: dict[str, str] = {}
+    for part in _folders(folder) if split_dirs or parents else [folder]:
         for place in _folders(part):
-            if owner.setdefault(place.name, part.name) != part.name:
+            label = f"{part.name}/{place.name}" if parents else place.name
+            if above.setdefault(label, part.name) != part.name:
                 raise ImportFailed(
-                    f"class {place.name!r} lies in two splits, {owner[place.name]!r} and {part.name!r}: a class is "
+                    f"class {label!r} lies in two splits, {above[label]!r} and {part.name!r}: a class is "
                     "split whole, never its images; put them into one FOLDER/class and cut with --split 0.7,0.1,0.2"
                 )
-            found[place.name] = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
-    return found, owner
+            found[label] = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
+    return found, above
 
 
 def _folders(folder: Path) -> Iterator[Path]:
     return iter(sorted(place for place in folder.iterdir() if place.is_dir()))
-
-
-def _open(file: Path) -> Any:
-    """The decoded picture; a file that would be a bomb is an error, not a warning."""
-    image = pillow()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", image.DecompressionBombWarning)
-        with image.open(file) as picture:
-            picture.load()
-            return picture
-
-
-def _why_broken(file: Path) -> str:
-    """Why a picture cannot be decoded; '' when it can."""
-    image = pillow()
-    try:
-        _open(file)
-    except (OSError, ValueError, SyntaxError, image.DecompressionBombError, image.DecompressionBombWarning) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    return ""
-
-
-def _pixels(file: Path, size: int, gray: bool) -> Any:
-    picture = _open(file).convert("L" if gray else "RGB")
-    return np.asarray(picture.resize((size, size), pillow().Resampling.BOX if size < min(picture.size) else None))

@@ -78,7 +78,7 @@ def import_table(
         summary.filled = _training_means(files, cleaner, columns, flagged, splits)
         values = replace(values, flagged=flagged)
         cleaner = replace(cleaner, values=values)
-    row_bytes = size // max(rows_found, 1) + 1
+    row_bytes = size // max(rows_found, 1) + 1 + sum(column.nbytes for column in values.columns if values.pictures)
     sizes = [rows for groups in stored.values() for rows in groups.counts]
     with location.scratch() as scratch, Partitions(scratch, sizes, row_bytes, partition_bytes) as partitions:
         ranks = {name: rank for rank, name in enumerate(name for groups in stored.values() for name in groups.names)}

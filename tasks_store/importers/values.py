@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks_store.errors import ImportFailed
+from tasks_store.importers.pictures import check_shape, decoded, encoded, is_picture
 from tasks_store.schema import Column
 
 FLAG = "_missing"
@@ -28,6 +29,8 @@ class Values:
     """Those of ``packed`` that have a further 0/1 value in ``x``: filled here or not."""
     single: Column | None = None
     single_name: str = ""
+    pictures: bool = False
+    """Whether the single column holds encoded pictures, which become pixels."""
     target: str | None = None
 
     @property
@@ -45,7 +48,9 @@ class Values:
         """
         found: dict[str, Any] = {}
         if self.single is not None:
-            found[self.single.name] = table.column(self.single_name)
+            column = table.column(self.single_name)
+            pixels = decoded(column, self.single_name, self.single.shape) if self.pictures else None
+            found[self.single.name] = column if pixels is None else pixels
         else:
             parts = [self._numbers(table, name, means.get(name)) for name in self.packed]
             parts += [gaps(table.column(name)).astype(np.float32) for name in self.flagged]
@@ -104,11 +109,19 @@ def resolve_values(
             f"--value names {len(names)} columns, and {others[0]!r} is {schema.field(others[0]).type}: several columns "
             "must be numbers, which are packed into one vector; a text or array column must be the only one"
         )
-    return Values(packed=(), single=_single(schema.field(names[0]), shape), single_name=names[0], target=target)
+    field = schema.field(names[0])
+    return Values(
+        packed=(),
+        single=_single(field, shape),
+        single_name=names[0],
+        pictures=is_picture(field.type),
+        target=target,
+    )
 
 
 def gaps(column: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which rows have no value: null, or NaN."""
+    """Which rows have no value: null, or NaN; of pictures, those without bytes."""
+    column = encoded(column) if is_picture(column.type) else column
     missing = pc.is_null(column, nan_is_null=pa.types.is_floating(column.type))
     return np.asarray(missing.to_numpy(), dtype=np.bool_)
 
@@ -133,6 +146,9 @@ def _single(field: Any, shape: tuple[int, ...]) -> Column:
     name = name if name[0].isalpha() and name not in ("group", "split", "domain", "y") else f"x_{name}"[:64]
     if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
         return Column(name=name, dtype="string")
+    if is_picture(field.type):
+        check_shape(field.name, shape)
+        return Column(name=name, dtype="uint8", shape=shape, unit="0..255")
     inner, sizes = field.type, []
     if isinstance(inner, pa.FixedShapeTensorType):
         sizes, inner = list(inner.shape), inner.value_type

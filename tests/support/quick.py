@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
@@ -59,8 +60,15 @@ def train_quickly(
     recipe: Mapping[str, Any], overrides: Mapping[str, Any], run_dir: Path, **options: Any
 ) -> metadist.Run:
     """``metadist.train``, journalled but neither mirrored to MLflow nor drawn: other tests do that, for seconds."""
-    with mock.patch("metadist.run.MlflowMirror", NoMirror), mock.patch("metadist.run.draw", lambda folder: []):
+    with unmirrored():
         return metadist.train(recipe, set=overrides, run_dir=run_dir, **options)
+
+
+@contextmanager
+def unmirrored() -> Iterator[None]:
+    """Runs inside are neither mirrored to MLflow nor drawn."""
+    with mock.patch("metadist.run.MlflowMirror", NoMirror), mock.patch("metadist.run.draw", lambda folder: []):
+        yield
 
 
 def journalled(run_dir: Any, kind: str) -> list[dict[str, Any]]:

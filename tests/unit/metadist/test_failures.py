@@ -49,6 +49,8 @@ ERRORS: list[tuple[ClusterError, int, str]] = [
     (WorkersLost(alive=0, needed=1, **LOST), 69, "killed"),
     (WorkerStartFailed(worker="w3", error_type="ValueError", message="why", remote_traceback=""), 70, "worker w3"),
     (WorkerStartFailed(worker="w3", error_type="a.StoreMissing", message="why", remote_traceback=""), 65, "worker w3"),
+    (WorkerStartFailed(worker="w3", error_type="a.ConfigError", message="why", remote_traceback=""), 78, "w3 cannot"),
+    (failed(TRAIN, "ModuleNotFoundError"), 78, "--working-dir DIR sends"),
 ]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tasks_store import ImportFailed, Store, StoreExists, load_split
 from tasks_store.export import export_parquet
@@ -53,6 +56,52 @@ def test_classes_have_their_names(tmp_path: Path, form: str) -> None:
     assert sorted(found) == ["balance", "flight", "transfer"]
     assert load_split(store, found["flight"]).arrays["text"].tolist() == ["text 2", "text 4"]
     assert summary.dropped == {"gaps": 1}, "-1 is no class"
+
+
+def _pictures(broken: bool = False) -> Any:
+    """Of each class four pictures of 12 x 8 in a colour of its own; one row has a path alone."""
+    rows, labels = [], []
+    for label, colour in enumerate([(200, 0, 0), (0, 200, 0), (0, 0, 200)]):
+        for number in range(4):
+            file = io.BytesIO()
+            Image.new("RGB", (12, 8), colour).save(file, format="PNG")
+            rows.append({"bytes": file.getvalue(), "path": f"{label}-{number}.png"})
+            labels.append(label)
+    rows[0] = {"bytes": None, "path": "0-0.png"}
+    if broken:
+        rows[5]["bytes"] = rows[5]["bytes"][:30]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {"image": {"_type": "Image"}, "label": {"names": ["red", "green", "blue"], "_type": "ClassLabel"}}
+    table = pa.table({"image": pa.array(rows, kind), "label": pa.array(labels, pa.int64())})
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (4, 6)])
+def test_pictures_become_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pq.write_table(_pictures(), tmp_path / "t.parquet")
+    options = {**OPTIONS, "value": ("image",), "shape": shape}
+    _, summary = import_table(TableRequest(files=(tmp_path / "t.parquet",), **options), tmp_path / "s")
+    assert (summary.read, summary.kept, summary.dropped) == (12, 11, {"gaps": 1})
+    store = Store.open(tmp_path / "s")
+    assert store.columns["image"].shape == shape and store.columns["image"].dtype == "uint8" and len(store.verify())
+    colours = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}
+    for split in store.splits:
+        data = load_split(store, split)
+        for place, name in enumerate(data.names):
+            images = data.arrays["image"][data.offsets[place] : data.offsets[place + 1]]
+            expected = colours[name] if len(shape) == 3 else round(np.dot(colours[name], (0.299, 0.587, 0.114)))
+            assert len(images) == (3 if name == "red" else 4) and (images == expected).all()
+
+
+def test_pictures_refused(tmp_path: Path) -> None:
+    pq.write_table(_pictures(broken=True), tmp_path / "t.parquet")
+    options = {**OPTIONS, "value": ("image",)}
+    for shape in ((), (4,), (4, 4, 4)):
+        with pytest.raises(ImportFailed, match=r"'image' holds pictures, and --shape is .*: say what they become"):
+            import_table(TableRequest(files=(tmp_path / "t.parquet",), **options, shape=shape), tmp_path / "s")
+    with pytest.raises(ImportFailed, match=r"column 'image': the picture 1-1\.png cannot be decoded: .*--where"):
+        import_table(TableRequest(files=(tmp_path / "t.parquet",), **options, shape=(4, 4)), tmp_path / "s")
+    assert not (tmp_path / "s" / "manifest.json").exists()
 
 
 def test_refused(tmp_path: Path) -> None:

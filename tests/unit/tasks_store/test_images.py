@@ -72,3 +72,28 @@ def test_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> 
     _folder(tmp_path / "p", range(2))
     with pytest.raises(ImportFailed, match=message):
         import_images(**{"source": "p", "out": "s", "size": 4, **options})
+
+
+def test_parents_are_split_whole(tmp_path: Path) -> None:
+    """Classes of one name under two parents are two classes; a parent is a domain, and never in two splits."""
+    for parent in range(5):
+        _folder(tmp_path / "p" / f"alphabet{parent}", range(4), pictures=2)
+    _, summary, _ = import_images(
+        tmp_path / "p", tmp_path / "a", size=4, gray=True, split_by="parent", split="0.6,0.2,0.2"
+    )
+    assert summary.splits == {"test": 4, "train": 12, "validation": 4}
+    store = Store.open(tmp_path / "a")
+    owner: dict[str, set[str]] = {}
+    for split in store.splits:
+        groups = store.groups(split)
+        assert [name.partition("/")[0] for name in groups.names] == groups.domains
+        for domain in groups.domains:
+            owner.setdefault(domain, set()).add(split)
+    assert len(owner) == 5 and all(len(splits) == 1 for splits in owner.values())
+    (tmp_path / "f.json").write_text(json.dumps({"train": [f"alphabet{n}" for n in range(4)], "test": ["alphabet4"]}))
+    _, summary, _ = import_images(
+        tmp_path / "p", tmp_path / "b", size=4, split_by="parent", split_file=tmp_path / "f.json"
+    )
+    assert summary.splits == {"test": 4, "train": 16}
+    with pytest.raises(ImportFailed, match="pictures have 'parent'"):
+        import_images(tmp_path / "p", tmp_path / "c", size=4, split_by="alphabet")

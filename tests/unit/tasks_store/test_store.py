@@ -48,6 +48,29 @@ def test_round_trip(small: Path, rows: list[dict[str, Any]]) -> None:
                 assert found["text"].tolist() == [row["text"] for row in mine]
 
 
+def test_columns_and_name_by_default(tmp_path: Path) -> None:
+    """Those of the first row; a later row of another shape, and what is neither text nor numbers, is refused."""
+    value = {"image": np.full((2, 3), 7, np.uint8), "half": np.float16(0.5), "exact": 0.1, "count": 3, "text": "a"}
+    rows = [{"group": "a", "split": "train", **value} for _ in range(2)]
+    manifest = write_store(iter(rows), tmp_path / "mine")
+    assert (manifest.name, manifest.kind) == ("mine", "classes")
+    assert [(column.name, column.dtype, column.shape) for column in manifest.columns] == [
+        ("image", "uint8", (2, 3)), ("half", "float32", ()), ("exact", "float64", ()), ("count", "int64", ()),
+        ("text", "string", ()),
+    ]  # fmt: skip
+    found = Store.open(tmp_path / "mine").read_group("train", 0)
+    assert found["exact"].tolist() == [0.1, 0.1] and (found["image"] == 7).all() and len(found["image"]) == 2
+    with pytest.raises(SchemaMismatch, match="image"):
+        write_store([rows[0], {**rows[1], "image": np.zeros((3, 3), np.uint8)}], tmp_path / "other")
+    for wrong in (None, True, 1j):
+        with pytest.raises(SchemaMismatch, match=r"'text': .* neither text nor numbers; name the columns"):
+            write_store([{**rows[0], "text": wrong}], tmp_path / "wrong")
+    with pytest.raises(StoreEmpty):
+        write_store([], tmp_path / "empty")
+    with pytest.raises(SchemaMismatch, match="columns of a RecordBatch are not known"):
+        write_store([pa.RecordBatch.from_pydict({"group": ["a"]})], tmp_path / "batch")
+
+
 def test_columns_can_be_chosen(small: Path) -> None:
     store = Store.open(small)
     assert set(store.read_group("test", 0, ["value"])) == {"value"}

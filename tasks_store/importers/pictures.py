@@ -1,0 +1,91 @@
+"""Encoded pictures (PNG, JPEG and what else Pillow reads) as uint8 pixels: files, or the bytes of a column."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasks_store.errors import ImportFailed
+from tasks_store.importers.omniglot_images import pillow
+
+BYTES, PATH = "bytes", "path"
+
+
+def pixels(source: Path | BinaryIO, shape: Sequence[int]) -> NDArray[np.uint8]:
+    """One picture of shape (height, width), gray, or (height, width, 3); proportions are not kept."""
+    picture = _open(source).convert("L" if len(shape) == 2 else "RGB")
+    height, width = shape[:2]
+    smaller = max(height, width) < min(picture.size)
+    return np.asarray(picture.resize((width, height), pillow().Resampling.BOX if smaller else None), dtype=np.uint8)
+
+
+def why_broken(source: Path | BinaryIO) -> str:
+    """Why a picture cannot be decoded; '' when it can."""
+    image = pillow()
+    try:
+        _open(source)
+    except (OSError, ValueError, SyntaxError, image.DecompressionBombError, image.DecompressionBombWarning) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return ""
+
+
+def is_picture(kind: Any) -> bool:
+    """Whether a column's type is that of Hugging Face's Image: a struct of bytes and path."""
+    if not pa.types.is_struct(kind) or kind.get_field_index(BYTES) < 0:
+        return False
+    held = kind.field(BYTES).type
+    return bool(pa.types.is_binary(held) or pa.types.is_large_binary(held))
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """Refuse a shape that no picture has.
+
+    Raises:
+        ImportFailed: not (height, width) or (height, width, 3).
+    """
+    if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[2] != 3):
+        given = ",".join(map(str, shape)) or "none"
+        raise ImportFailed(
+            f"--value {name!r} holds pictures, and --shape is {given}: say what they become, 28,28 (gray) or 28,28,3"
+        )
+
+
+def encoded(column: Any) -> Any:
+    """The bytes of a column of pictures; null where a row has none."""
+    return pc.struct_field(column, BYTES)
+
+
+def decoded(column: Any, name: str, shape: Sequence[int]) -> Any:
+    """A column of pictures as fixed-size bytes of pixels.
+
+    Raises:
+        ImportFailed: a picture that cannot be decoded; nothing is left out of a table unseen.
+    """
+    rows = []
+    for row in column.to_pylist():
+        broken = why_broken(io.BytesIO(row[BYTES]))
+        if broken:
+            raise ImportFailed(
+                f"column {name!r}: the picture {row.get(PATH) or '(without a path)'} cannot be decoded: {broken}; "
+                "repair the table, or leave the row out with --where"
+            )
+        rows.append(pixels(io.BytesIO(row[BYTES]), shape).tobytes())
+    return pa.array(rows, pa.binary(int(np.prod(shape))))
+
+
+def _open(source: Path | BinaryIO) -> Any:
+    """The decoded picture; a file that would be a bomb is an error, not a warning."""
+    image = pillow()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", image.DecompressionBombWarning)
+        with image.open(source) as picture:
+            picture.load()
+            return picture
