@@ -55,6 +55,9 @@ class TasksConfig(Section):
     )
     shapes: tuple[Shape, ...] = Field((), description="of training tasks, equally many of each in every step")
     rotations: bool = Field(False, description="turns by 90 degrees are further classes, in training only")
+    within: Literal["domain"] | None = Field(
+        None, description="kind classes: the classes of a task are of one domain of the store (import --split-by)"
+    )
     order: Order = Field(Order(), description="kind groups: how support and query rows are taken")
     value: str | None = Field(None, description="column of the inputs; the only one where null")
     target: str | None = Field(None, description="kind groups: column of the targets")

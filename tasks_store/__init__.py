@@ -16,6 +16,7 @@ from tasks_store.episodes import (
     draw_group,
     draw_rows,
     large_enough,
+    wide_enough,
 )
 from tasks_store.errors import (
     CorruptStore,
@@ -69,5 +70,6 @@ __all__ = [
     "metadist_home",
     "named_store",
     "resolve_store",
+    "wide_enough",
     "write_store",
 ]

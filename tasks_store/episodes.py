@@ -7,6 +7,7 @@ there are, and an equal generator gives an equal task on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -32,6 +33,8 @@ class EpisodeSpec:
     """Query rows of each class."""
     variants: int = 1
     """Virtual classes made of each class (4: turned by 0, 90, 180, 270 degrees)."""
+    one_domain: bool = False
+    """All classes of an episode are of one domain: the hard case, in which a domain's own words tell nothing."""
 
     def __post_init__(self) -> None:
         if self.ways < 2 or self.shots < 1 or self.queries < 0 or self.variants < 1:
@@ -178,6 +181,19 @@ def draw_group(offsets: IntArray, counts: IntArray, spec: GroupSpec, rng: np.ran
     return GroupDraw(group, support, query)
 
 
+def wide_enough(domains: Sequence[str], spec: EpisodeSpec) -> list[IntArray]:
+    """Places of the groups of each domain that has classes enough for an episode within it, domains by name.
+
+    Example:
+        >>> spec = EpisodeSpec(ways=2, shots=1, queries=1, one_domain=True)
+        >>> [places.tolist() for places in wide_enough(["bank", "bank", "work", "home", "home"], spec)]
+        [[0, 1], [3, 4]]
+    """
+    names = np.asarray(domains, dtype=object)
+    found = [np.flatnonzero(names == domain) for domain in sorted(set(domains) - {""})]
+    return [places for places in found if len(places) * spec.variants >= spec.ways]
+
+
 def large_enough(counts: IntArray, spec: GroupSpec) -> IntArray:
     """Places of the groups that a task can be drawn from, in order.
 
@@ -209,6 +225,9 @@ def check_spec(split: SplitData, spec: EpisodeSpec | GroupSpec) -> None:
     if isinstance(spec, EpisodeSpec):
         if split.num_groups * spec.variants < spec.ways:
             raise _too_few_classes(split.num_groups, spec, where=f"split {split.split!r}")
+        if spec.one_domain and not wide_enough(split.domains, spec):
+            most = max((split.domains.count(domain) for domain in set(split.domains) - {""}), default=0)
+            raise _too_few_classes(most, spec, where=f"the largest domain of split {split.split!r}")
         needed = spec.shots + spec.queries
     else:
         needed = spec.needed

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks_store import EpisodeSpec, GroupSpec, SplitData, draw_episode, draw_group, large_enough
+from tasks_store import (
+    Episode,
+    EpisodeSpec,
+    GroupSpec,
+    SplitData,
+    draw_episode,
+    draw_group,
+    large_enough,
+    wide_enough,
+)
 
 QUARTER_TURNS = 4
 
@@ -30,8 +39,8 @@ def labelled(
     data: SplitData, column: str, spec: EpisodeSpec, draws: Sequence[np.random.Generator]
 ) -> tuple[Half, Half]:
     """N-way episodes; with variants the images of a class are turned, alike in a task."""
-    counts = data.counts
-    episodes = [draw_episode(counts, data.offsets, spec, draw) for draw in draws]
+    pools = wide_enough(data.domains, spec) if spec.one_domain else [np.arange(data.num_groups)]
+    episodes = [_episode(data, pools, spec, draw) for draw in draws]
     turns = np.stack([episode.variants for episode in episodes])  # (T, ways)
 
     def half(rows: list[NDArray[np.int64]], labels: list[NDArray[np.int64]], a_class: int) -> Half:
@@ -44,6 +53,12 @@ def labelled(
         half([e.support_rows for e in episodes], [e.support_labels for e in episodes], spec.shots),
         half([e.query_rows for e in episodes], [e.query_labels for e in episodes], spec.queries),
     )
+
+
+def _episode(data: SplitData, pools: list[NDArray[np.int64]], spec: EpisodeSpec, draw: np.random.Generator) -> Episode:
+    """Of the groups of a pool, each pool being as likely; a single one is not drawn for."""
+    pool = pools[int(draw.random() * len(pools))] if len(pools) > 1 else pools[0]
+    return draw_episode(data.counts[pool], data.offsets[:-1][pool], spec, draw)
 
 
 def grouped(

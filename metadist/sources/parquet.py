@@ -199,7 +199,8 @@ class ParquetSource:
         sizes: tuple[Any, ...] = (shots, queries)
         if config.kind == "groups":
             sizes = (self._set_aside, queries, config.order.cut, config.order.gap)
-        what = (config.kind, config.ways, *sizes, config.order.by, *self.columns)
+        within = () if config.within is None else (config.within,)
+        what = (config.kind, config.ways, *sizes, config.order.by, *within, *self.columns)
         return f"{self.fingerprint}:{split}:{what}:{self.evaluation_seed}"
 
     @property
@@ -211,7 +212,8 @@ class ParquetSource:
         config = self.config
         shots, queries = self.fixed_sizes if fixed else (config.most_shots, config.queries)
         if config.kind != "groups":
-            return EpisodeSpec(ways=config.ways, shots=shots, queries=queries, variants=variants)
+            one_domain = config.within == "domain"
+            return EpisodeSpec(ways=config.ways, shots=shots, queries=queries, variants=variants, one_domain=one_domain)
         sizes = (shots, shots) if fixed else config.support
         return GroupSpec(
             support=self._set_aside if fixed else shots,

@@ -33,7 +33,8 @@ def toy_store(place: Path, kind: str = "classes") -> str:
         for drawing in range(6):
             image = np.full((4, 4), 10 * number + drawing, np.uint8)
             image[0, 0] = 255
-            rows.append({"group": f"class-{number:02d}", "split": split, "image": image, "y": float(10 * number)})
+            row = {"group": f"class-{number:02d}", "split": split, "image": image, "y": float(10 * number)}
+            rows.append({**row, "domain": f"domain-{number % 2}"})
     columns = [Column(name="image", dtype="uint8", shape=(4, 4))]
     if kind == "groups":
         columns.append(Column(name="y", dtype="float32"))
@@ -170,6 +171,30 @@ def test_rotations_only_in_training(configs: dict[str, RunConfig]) -> None:
     for task in (source.batch("validation", 0, 0, 50), source.fixed("validation", 0, 50), source.fixed("train", 0, 50)):
         assert all(not turn.any() for turn in turns(task))
     assert all(not turn.any() for turn in turns(source_of(configs["classes"]).batch("train", 0, 0, 50)))
+
+
+def test_classes_within_a_domain(configs: dict[str, RunConfig]) -> None:
+    """Of one domain each, of every domain in turn; another task set; refused where no domain is wide enough."""
+
+    def source_of(**settings: Any) -> ParquetSource:
+        tasks = configs["classes"].tasks.model_copy(update=settings)
+        found = build_source(configs["classes"].model_copy(update={"tasks": tasks}), tasks.path)
+        assert isinstance(found, ParquetSource)
+        return found
+
+    sources = {within: source_of(within=within) for within in (None, "domain")}
+    domains = {
+        within: [
+            frozenset(int(image.flatten()[-1]) // 10 % 2 for image in (255 * task).round())
+            for task in source.batch("train", 0, 0, 40).support.x  # type: ignore[union-attr]
+        ]
+        for within, source in sources.items()
+    }
+    assert set(domains["domain"]) == {frozenset({0}), frozenset({1})}
+    assert frozenset({0, 1}) in domains[None]
+    assert sources[None].task_set("test", 5) != sources["domain"].task_set("test", 5)
+    with pytest.raises(NotEnoughExamples, match=r"4 ways asked for, but the largest domain .* has 3 classes"):
+        source_of(within="domain", ways=4).check("train", fixed=False)
 
 
 def test_time_order(configs: dict[str, RunConfig]) -> None:
