@@ -29,7 +29,7 @@ from tasks_store.errors import (
     StoreVersionError,
     TaskStoreError,
 )
-from tasks_store.home import default_cache_dir, metadist_home, named_store, resolve_store
+from tasks_store.home import default_cache_dir, is_bare_name, metadist_home, named_store, resolve_store
 from tasks_store.index import GroupIndex
 from tasks_store.manifest import FileEntry, Manifest, SplitSummary, load_manifest
 from tasks_store.reader import Store
@@ -64,6 +64,7 @@ __all__ = [
     "draw_episode",
     "draw_group",
     "draw_rows",
+    "is_bare_name",
     "large_enough",
     "load_manifest",
     "load_split",

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metadist.encoder_folder import encoder_folder
 from metadist.errors import ModelError
 from metadist.models.head import head_for
 from metadist.models.sequence import mean_over_places, one_of
@@ -86,7 +86,8 @@ def build(
 
     Args:
         spec: Its ``input_shape`` is (length,).
-        path: Folder with ``config.json`` and the weights. Without weights it starts at random.
+        path: Folder with ``config.json`` and the weights, or its name below ``METADIST_HOME/encoders``.
+            Without weights it starts at random.
         train: What is meta-learned beside the head: ``adapters``, nothing (``head``), or ``all``.
         rank: Of the adapters.
         alpha: Their factor is ``alpha / rank``.
@@ -142,9 +143,12 @@ def _load(path: str) -> nn.Module:
             "model encoder needs the library transformers: pip install 'metadist[text]' (on every node)"
         ) from error
     disable_progress_bar()  # a bar a worker, for files that are read in a moment
-    folder = Path(path)
+    folder = encoder_folder(path)
     if not (folder / "config.json").is_file():
-        raise ModelError(f"encoder: {folder} has no config.json; name a folder that save_pretrained wrote")
+        raise ModelError(
+            f"encoder: {folder.absolute()} has no config.json; name a folder that save_pretrained wrote, or one below "
+            "METADIST_HOME/encoders"
+        )
     options: dict[str, Any] = {"attn_implementation": "sdpa"}
     try:
         if any(file for pattern in WEIGHTS for file in folder.glob(pattern)):

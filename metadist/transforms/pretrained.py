@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from metadist.encoder_folder import encoder_folder
 from metadist.errors import ConfigError, DataError
 from metadist.transforms.step import Array, State, Step, Values, check_text
 
@@ -52,9 +53,10 @@ def tokenizer_file(path: str) -> Path:
     Raises:
         DataError: there is none.
     """
-    file = Path(path) / FILE
+    folder = encoder_folder(path)
+    file = folder / FILE
     if not file.is_file():
-        raise DataError(f"transform tokenize: {Path(path).absolute()} has no {FILE}; name the encoder's folder")
+        raise DataError(f"transform tokenize: {folder.absolute()} has no {FILE}; name the encoder's folder")
     return file
 
 
