@@ -17,6 +17,7 @@ class Shape(Section):
     ways: PositiveInt | None = None
     shots: PositiveInt | None = None
     queries: PositiveInt | None = None
+    within: Literal["domain"] | None = None
 
 
 class Order(Section):

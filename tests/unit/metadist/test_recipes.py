@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from metadist.settings import load_config, recipe_names
-from tasks_store import named_store
+from tasks_store import Column, named_store, write_store
+from tests.support.bert import write_bert, write_tokenizer
 from tests.support.quick import train_quickly
 from tests.support.tables import hours_store
 
@@ -22,7 +23,9 @@ SMALLER: dict[str, Any] = {
     "cluster.backend": "local",
 }
 STORES = {
+    "banking77": "sentences",
     "beijing-air": "beijing_air",
+    "clinc150": "sentences",
     "customers": "customers",
     "glyphs": "few_glyphs",
     "omniglot": "omniglot",
@@ -38,6 +41,30 @@ def beijing_air(home: Path) -> str:
     if not place.exists():
         hours_store(place, where=two)
     return place.name
+
+
+@pytest.fixture(scope="session")
+def sentences(home: Path) -> None:
+    """The stores and the encoder of the recipes for text: few sentences of many intents, and a tiny encoder."""
+    place = home / "encoders" / "all-MiniLM-L6-v2"
+    if place.exists():
+        return
+    words = [f"word{number}" for number in range(40)]
+    columns = [Column(name="text", dtype="string")]
+    rows = [
+        {
+            "group": f"intent-{number}",
+            "split": ("train", "validation", "test")[number // 20],
+            "domain": f"domain-{number // 20}",
+            "text": f"{words[number % 40]} {words[turn]}",
+        }
+        for number in range(60)
+        for turn in range(4)
+    ]
+    for name in ("banking77", "clinc150"):
+        write_store(rows, named_store(name), name=name, kind="classes", columns=columns)
+    write_bert(place, vocab_size=60, max_position_embeddings=32)
+    write_tokenizer(place, words, size=60)
 
 
 @pytest.mark.slow

@@ -193,6 +193,8 @@ def test_classes_within_a_domain(configs: dict[str, RunConfig]) -> None:
     assert set(domains["domain"]) == {frozenset({0}), frozenset({1})}
     assert frozenset({0, 1}) in domains[None]
     assert sources[None].task_set("test", 5) != sources["domain"].task_set("test", 5)
+    shaped = sources[None].shaped(sources[None].config.shaped()[0].model_copy(update={"within": "domain"}))
+    assert torch.equal(shaped.batch("train", 0, 0, 40).support.x, sources["domain"].batch("train", 0, 0, 40).support.x)  # type: ignore[union-attr]
     with pytest.raises(NotEnoughExamples, match=r"4 ways asked for, but the largest domain .* has 3 classes"):
         source_of(within="domain", ways=4).check("train", fixed=False)
 

@@ -1,0 +1,115 @@
+"""Sentences of held-out intents by a real small encoder: what meta-learned adapters add to it, in pairs.
+
+``python -m tests.bench.sentences [--algorithms protonet,r2d2]`` imports Banking77 and CLINC150 (whole
+domains held out), trains the shipped recipes, and judges each on the same test tasks as the frozen encoder with class
+means by cosine, which is where the recipes' adapters start. It writes ``build/sentences.md``; runs are kept in
+``build/sentences/`` and not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import metadist
+from metadist.evaluate import evaluate, mean_ci95
+from metadist.parameters import flatten
+from metadist.run_reader import opened
+from metadist.settings import load_config
+from tasks_store import metadist_home
+from tasks_store.importers.request import TableRequest
+from tasks_store.importers.table import import_table
+from tests.support.minilm import fetch
+from tests.support.quick import train_quickly
+from tests.support.tables import DATA
+
+BUILD = Path(__file__).parents[2] / "build"
+ENCODER = "all-MiniLM-L6-v2"
+Cell = dict[str, Any]
+CELLS: dict[str, Cell] = {
+    "Banking77, 5-way 1-shot": {"recipe": "banking77-5w1s", "tasks": 300, "points": 3.0},
+    "Banking77, 20-way 1-shot": {"recipe": "banking77-20w1s", "tasks": 150, "points": 5.0},
+    "CLINC150, 5-way 1-shot": {"recipe": "clinc150-5w1s", "tasks": 300, "points": 0.0},
+    "CLINC150, 5-way 1-shot within a domain": {
+        "recipe": "clinc150-5w1s",
+        "set": {"tasks.within": "domain"},
+        "tasks": 300,
+        "points": 3.0,
+    },
+}
+"""What is judged; ``points``: what adapters must add at least."""
+ALGORITHMS: dict[str, dict[str, Any]] = {
+    "protonet": {},
+    "r2d2": {"algorithm": {"name": "r2d2"}},
+    "anil": {"algorithm": {"name": "anil", "inner_steps": 2, "inner_lr": 0.5}},
+}
+
+
+def make_stores(home: Path) -> None:
+    """The encoder and the two stores, by name below ``home``."""
+    fetch(home / "encoders" / ENCODER)
+    tables: dict[str, dict[str, Any]] = {
+        "banking77": {"split": "0.7,0.1,0.2"},
+        "clinc150": {"split_by": "domain", "drop_label": ("oos",)},
+    }
+    for name, options in tables.items():
+        place = home / "stores" / name
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            source = DATA / name / f"{name}.parquet"
+            import_table(TableRequest(files=(source,), label="intent", value=("text",), **options), place)
+
+
+def trained(recipe: str, algorithm: str) -> metadist.Run:
+    """The recipe's run with this algorithm, trained where it is not there yet."""
+    folder = BUILD / "sentences" / f"{recipe}-{algorithm}"
+    train_quickly(load_config(recipe), ALGORITHMS[algorithm], folder, resume=True)
+    return metadist.load_run(folder)
+
+
+def accuracies(run: metadist.Run, cell: Cell, *, start: bool = False) -> NDArray[np.float64]:
+    """Of each test task; with ``start`` before any training."""
+    with opened(run, cell.get("set", {})) as (parts, group):
+        params = flatten(parts.algorithm.init(parts.config.seed)) if start else flatten(run.params)
+        report = evaluate(group, params, parts.source, parts.config, split="test", step=0, num_tasks=cell["tasks"])
+    return report.scores.query["accuracy"][:, -1].astype(np.float64)
+
+
+def row(name: str, algorithm: str) -> str:
+    """A line of the table. The frozen encoder with class means is where the recipe's own algorithm starts."""
+    cell = CELLS[name]
+    frozen = accuracies(trained(cell["recipe"], "protonet"), cell, start=True)
+    ours = accuracies(trained(cell["recipe"], algorithm), cell)
+    (mean, half), (gain, spread) = mean_ci95(ours), mean_ci95(ours - frozen)
+    met = "yes" if gain >= cell["points"] and gain > spread else "no"
+    return (
+        f"| {name} | {algorithm} | {100 * frozen.mean():.1f} | {100 * mean:.1f} +- {100 * half:.1f} | "
+        f"{100 * gain:+.1f} +- {100 * spread:.1f} | {cell['points']:+.0f}: {met} |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--algorithms", default="protonet")
+    parser.add_argument("--only", default=",".join(CELLS), help="cells by name, separated by commas and no space")
+    given = parser.parse_args()
+    make_stores(metadist_home())
+    lines = [
+        "| test tasks of held-out intents | algorithm | frozen encoder, class means | adapters | added, paired | bar |",
+        "|---|---|---|---|---|---|",
+    ]
+    print(*lines, sep="\n")
+    for name in CELLS:
+        for algorithm in given.algorithms.split(","):
+            if name in given.only:
+                lines.append(row(name, algorithm))
+                print(lines[-1], flush=True)
+    (BUILD / "sentences.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
