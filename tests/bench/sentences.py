@@ -31,7 +31,12 @@ BUILD = Path(__file__).parents[2] / "build"
 ENCODER = "all-MiniLM-L6-v2"
 Cell = dict[str, Any]
 CELLS: dict[str, Cell] = {
-    "Banking77, 5-way 1-shot": {"recipe": "banking77-5w1s", "tasks": 300, "points": 3.0},
+    "Banking77, 5-way 1-shot": {
+        "recipe": "banking77-20w1s",  # what banking77-5w1s trains on as well
+        "set": {"tasks.ways": 5, "evaluation.queries": 2},
+        "tasks": 300,
+        "points": 3.0,
+    },
     "Banking77, 20-way 1-shot": {"recipe": "banking77-20w1s", "tasks": 150, "points": 5.0},
     "CLINC150, 5-way 1-shot": {"recipe": "clinc150-5w1s", "tasks": 300, "points": 0.0},
     "CLINC150, 5-way 1-shot within a domain": {
@@ -53,7 +58,7 @@ def make_stores(home: Path) -> None:
     """The encoder and the two stores, by name below ``home``."""
     fetch(home / "encoders" / ENCODER)
     tables: dict[str, dict[str, Any]] = {
-        "banking77": {"split": "0.7,0.1,0.2"},
+        "banking77": {"split": "0.46,0.27,0.27"},
         "clinc150": {"split_by": "domain", "drop_label": ("oos",)},
     }
     for name, options in tables.items():
@@ -85,7 +90,7 @@ def row(name: str, algorithm: str) -> str:
     frozen = accuracies(trained(cell["recipe"], "protonet"), cell, start=True)
     ours = accuracies(trained(cell["recipe"], algorithm), cell)
     (mean, half), (gain, spread) = mean_ci95(ours), mean_ci95(ours - frozen)
-    met = "yes" if gain >= cell["points"] and gain > spread else "no"
+    met = "yes" if 100 * gain >= cell["points"] and gain > spread else "no"
     return (
         f"| {name} | {algorithm} | {100 * frozen.mean():.1f} | {100 * mean:.1f} +- {100 * half:.1f} | "
         f"{100 * gain:+.1f} +- {100 * spread:.1f} | {cell['points']:+.0f}: {met} |"
@@ -95,7 +100,7 @@ def row(name: str, algorithm: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--algorithms", default="protonet")
-    parser.add_argument("--only", default=",".join(CELLS), help="cells by name, separated by commas and no space")
+    parser.add_argument("--only", action="append", choices=list(CELLS), help="one cell; may be repeated")
     given = parser.parse_args()
     make_stores(metadist_home())
     lines = [
@@ -103,11 +108,10 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n")
-    for name in CELLS:
+    for name in given.only or CELLS:
         for algorithm in given.algorithms.split(","):
-            if name in given.only:
-                lines.append(row(name, algorithm))
-                print(lines[-1], flush=True)
+            lines.append(row(name, algorithm))
+            print(lines[-1], flush=True)
     (BUILD / "sentences.md").write_text("\n".join(lines) + "\n")
 
 
