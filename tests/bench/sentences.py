@@ -72,7 +72,7 @@ def make_stores(home: Path) -> None:
 def trained(recipe: str, algorithm: str) -> metadist.Run:
     """The recipe's run with this algorithm, trained where it is not there yet."""
     folder = BUILD / "sentences" / f"{recipe}-{algorithm}"
-    train_quickly(load_config(recipe), ALGORITHMS[algorithm], folder, resume=True)
+    train_quickly(load_config(recipe), ALGORITHMS[algorithm], folder, resume=True)  # type: ignore[arg-type]
     return metadist.load_run(folder)
 
 
