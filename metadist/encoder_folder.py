@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tasks_store import is_bare_name, metadist_home
-
 
 def encoder_folder(path: str) -> Path:
     """The folder as given, or ``METADIST_HOME/encoders/NAME`` for a bare name that is no folder here.
@@ -13,4 +11,8 @@ def encoder_folder(path: str) -> Path:
     It need not exist.
     """
     given = Path(path).expanduser()
-    return metadist_home() / "encoders" / path if is_bare_name(path) and not given.is_dir() else given
+    if given.is_dir() or given.is_absolute():
+        return given
+    from tasks_store import is_bare_name, metadist_home  # serving has no stores, and a bundle's folder is absolute
+
+    return metadist_home() / "encoders" / path if is_bare_name(path) else given
