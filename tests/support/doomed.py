@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Doomed:
     @property
     def device(self) -> str:
         return self.factory.device
+
+    @property
+    def parcel(self) -> Mapping[str, bytes]:
+        return self.factory.parcel
 
     def __call__(self) -> Callable[..., Any]:
         work = self.factory()
