@@ -48,8 +48,9 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
         assert task.support is not None and task.query is not None
         support, query = _arrays(task.support), _arrays(task.query)
         for index in range(len(support[1])):
+            seen = _counts(task.support, index)
             for name, method in methods.items():
-                found = method(support[0][index], support[1][index], query[0][index])
+                found = method(support[0][index][seen], support[1][index][seen], query[0][index])
                 truth = query[1][index]
                 scores[name].append(
                     float((found == truth).mean()) if classes else _measured(error, metric, found, truth)
@@ -146,6 +147,11 @@ def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
     if isinstance(batch.x, dict):
         raise UsageError("baselines compare numbers, and these tasks have token ids: leave --baselines out")
     return batch.x.flatten(2).numpy(), batch.y.numpy()
+
+
+def _counts(batch: Batch, index: int) -> Any:
+    """Which examples of a task are any: those without weight are padding (an empty support set is one such row)."""
+    return slice(None) if batch.weight is None else batch.weight[index].numpy() > 0
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
