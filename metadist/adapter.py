@@ -30,6 +30,7 @@ from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
 from metadist.transforms import Chain, read_chain
+from metadist.transforms.step import tensors_of
 from metadist.transforms.targets import Targets, inputs_of, targets_of
 
 MAX_INNER_STEPS = 1000
@@ -218,8 +219,7 @@ class Adapter:
 
     def tensors(self, raw: NDArray[Any]) -> Inputs:
         """Raw inputs of T tasks (T, N, *stored shape), transformed as in training."""
-        found = self.chain(raw)
-        return {name: aligned(leaf) for name, leaf in found.items()} if isinstance(found, dict) else aligned(found)
+        return tensors_of(self.chain(raw))
 
     def scaled(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
         """Targets (N, D) as stored to those that the model was trained on."""

@@ -50,10 +50,9 @@ def columns_of(row: Any) -> tuple[Column, ...]:
 
 
 def _dtype(name: str, value: Any) -> str:
-    known = {"U": "string", "f": "float32" if value.dtype.itemsize < 8 else "float64", "i": "int64"}
-    dtype = (
-        str(value.dtype) if value.dtype == np.uint8 else known.get("i" if value.dtype.kind == "u" else value.dtype.kind)
-    )
+    real = "float32" if value.dtype.itemsize < 8 else "float64"
+    known = {"U": "string", "f": real, "i": "int64", "u": "uint8" if value.dtype == np.uint8 else "int64"}
+    dtype = known.get(value.dtype.kind)
     if dtype is None:
         raise SchemaMismatch(
             f"row 0, column {name!r}: {value.dtype} is neither text nor numbers; name the columns with "

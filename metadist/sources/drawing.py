@@ -24,6 +24,8 @@ from tasks_store import (
 )
 
 QUARTER_TURNS = 4
+Pool = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows and first row of each class."""
 
 
 class Half(NamedTuple):
@@ -39,8 +41,8 @@ def labelled(
     data: SplitData, column: str, spec: EpisodeSpec, draws: Sequence[np.random.Generator]
 ) -> tuple[Half, Half]:
     """N-way episodes; with variants the images of a class are turned, alike in a task."""
-    pools = wide_enough(data.domains, spec) if spec.one_domain else [np.arange(data.num_groups)]
-    episodes = [_episode(data, pools, spec, draw) for draw in draws]
+    pools = _pools(data, spec)
+    episodes = [_episode(pools, spec, draw) for draw in draws]
     turns = np.stack([episode.variants for episode in episodes])  # (T, ways)
 
     def half(rows: list[NDArray[np.int64]], labels: list[NDArray[np.int64]], a_class: int) -> Half:
@@ -55,10 +57,18 @@ def labelled(
     )
 
 
-def _episode(data: SplitData, pools: list[NDArray[np.int64]], spec: EpisodeSpec, draw: np.random.Generator) -> Episode:
-    """Of the groups of a pool, each pool being as likely; a single one is not drawn for."""
-    pool = pools[int(draw.random() * len(pools))] if len(pools) > 1 else pools[0]
-    return draw_episode(data.counts[pool], data.offsets[:-1][pool], spec, draw)
+def _pools(data: SplitData, spec: EpisodeSpec) -> list[Pool]:
+    """What the classes of an episode are drawn from: all classes, or each domain that is wide enough."""
+    counts, offsets = data.counts, data.offsets[:-1]
+    if not spec.one_domain:
+        return [(counts, offsets)]
+    return [(counts[places], offsets[places]) for places in wide_enough(data.domains, spec)]
+
+
+def _episode(pools: list[Pool], spec: EpisodeSpec, draw: np.random.Generator) -> Episode:
+    """Of one pool, each being as likely; a single one is not drawn for."""
+    counts, offsets = pools[int(draw.random() * len(pools))] if len(pools) > 1 else pools[0]
+    return draw_episode(counts, offsets, spec, draw)
 
 
 def grouped(

@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from metadist.config import TasksConfig
 from metadist.errors import DataError
@@ -20,7 +19,7 @@ from metadist.sources.drawing import QUARTER_TURNS, Half, grouped, labelled, wit
 from metadist.sources.fitting import fitted_chain
 from metadist.tasks import Batch, Task, TaskSpec
 from metadist.transforms import Chain, read_chain
-from metadist.transforms.step import Array, Values
+from metadist.transforms.step import Array, tensors_of
 from metadist.transforms.targets import Targets, inputs_of, targets_of
 from tasks_store import EpisodeSpec, GroupSpec, SplitData, Store, check_spec, large_enough, load_split
 
@@ -234,13 +233,9 @@ class ParquetSource:
         x = self.chain(half.x, noise)
         y = half.y if self.targets is None else self.targets.scaled(half.y)
         if half.weight is None:
-            return Batch(_tensors(x), aligned(y))
+            return Batch(tensors_of(x), aligned(y))
         if self.targets is not None:
             y = without_padding(y, half.weight)
         leaves = x if isinstance(x, dict) else {"": x}
         kept = {name: without_padding(leaf, half.weight) for name, leaf in leaves.items()}
-        return Batch(_tensors(kept if isinstance(x, dict) else kept[""]), aligned(y), aligned(half.weight))
-
-
-def _tensors(x: Values) -> Tensor | dict[str, Tensor]:
-    return {name: aligned(leaf) for name, leaf in x.items()} if isinstance(x, dict) else aligned(x)
+        return Batch(tensors_of(kept if isinstance(x, dict) else kept[""]), aligned(y), aligned(half.weight))

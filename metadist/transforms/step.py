@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metadist.errors import DataError
+from metadist.parameters import aligned
 
 Array = NDArray[Any]
 State = Mapping[str, Array]
@@ -39,6 +40,11 @@ class Step(NamedTuple):
     augment: Callable[[Array, Draws], Array] | None = None
     vocabulary: Callable[[State], int] | None = None
     undo: Callable[[Tensor, Mapping[str, Tensor]], Tensor] | None = None
+
+
+def tensors_of(values: Values) -> Tensor | dict[str, Tensor]:
+    """Transformed values as a model takes them, in aligned memory."""
+    return {name: aligned(leaf) for name, leaf in values.items()} if isinstance(values, dict) else aligned(values)
 
 
 def check_text(values: Array, name: str) -> None:

@@ -29,11 +29,10 @@ def pixels(source: Path | BinaryIO, shape: Sequence[int]) -> NDArray[np.uint8]:
 
 def why_broken(source: Path | BinaryIO) -> str:
     """Why a picture cannot be decoded; '' when it can."""
-    image = pillow()
     try:
         _open(source)
-    except (OSError, ValueError, SyntaxError, image.DecompressionBombError, image.DecompressionBombWarning) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+    except _damage() as error:
+        return _reason(error)
     return ""
 
 
@@ -71,14 +70,25 @@ def decoded(column: Any, name: str, shape: Sequence[int]) -> Any:
     """
     rows = []
     for row in column.to_pylist():
-        broken = why_broken(io.BytesIO(row[BYTES]))
-        if broken:
+        try:
+            picture = pixels(io.BytesIO(row[BYTES]), shape)
+        except _damage() as error:
             raise ImportFailed(
-                f"column {name!r}: the picture {row.get(PATH) or '(without a path)'} cannot be decoded: {broken}; "
-                "repair the table, or leave the row out with --where"
-            )
-        rows.append(pixels(io.BytesIO(row[BYTES]), shape).tobytes())
+                f"column {name!r}: the picture {row.get(PATH) or '(without a path)'} cannot be decoded: "
+                f"{_reason(error)}; repair the table, or leave the row out with --where"
+            ) from error
+        rows.append(picture.tobytes())
     return pa.array(rows, pa.binary(int(np.prod(shape))))
+
+
+def _damage() -> tuple[type[Exception], ...]:
+    """What Pillow raises for a picture that is none."""
+    image = pillow()
+    return (OSError, ValueError, SyntaxError, image.DecompressionBombError, image.DecompressionBombWarning)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _open(source: Path | BinaryIO) -> Any:
