@@ -19,7 +19,10 @@ from metadist.tracking import JOURNAL_NAME
 from tests.support.driver_kills import KINDS, SETTINGS, Killed, Life, Order, killed_run, live
 
 LOCAL, ON_RAY = 156, 44  # runs of `make laws`
-SAMPLE = [(KINDS[number % len(KINDS)], number) for number in range(6)]
+SAMPLE = [  # each kind once in every run of the tests
+    pytest.param(KINDS[number % len(KINDS)], number, marks=() if number < len(KINDS) else pytest.mark.laws)
+    for number in range(6)
+]
 AWAKE = {"RAY_worker_niceness": "0"}  # Ray's own 15 lets workers starve beside any other program
 LOCALLY: dict[str, object] = {"cluster.backend": "local"}
 
