@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from metadist.durable import writing
 from metadist.errors import ConfigError, DataError
-from metadist.own_code import digest, files_of, source_of
+from metadist.own_source import digest, files_of, is_installed, sources_of
 from tasks_store import metadist_home
 
 LIMIT = 20 * 2**20  # bytes: code is small, and data have their own way to the workers
@@ -37,9 +36,8 @@ def packed(paths: Mapping[str, str], working_dir: str | None) -> dict[str, bytes
     """
     folder = Path(working_dir) if working_dir else None
     places = dict(_files_in(folder)) if folder else {}
-    for key, path in paths.items():
-        source = source_of(path, key)
-        if not _is_installed(source.path):
+    for source in sources_of(paths):
+        if not is_installed(source.path):
             places.update(files_of(source))  # what the driver imports, should the folder have another of its name
     sizes = {name: place.stat().st_size for name, place in places.items()}
     if sum(sizes.values()) > LIMIT:
@@ -107,11 +105,6 @@ def _files_in(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _left_out(name: str) -> bool:
     return name.startswith(".") or name in LEFT_OUT
-
-
-def _is_installed(place: Path) -> bool:
-    """Whether it lies in Python's own folders: then every node has it, or does not have metadist either."""
-    return any(place.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib"))
 
 
 def _megabytes(size: int) -> str:

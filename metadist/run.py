@@ -74,7 +74,7 @@ def train(
     Raises:
         MetadistError: see its subclasses; nothing that was computed is lost.
     """
-    config = recipe if isinstance(recipe, RunConfig) else load_config(recipe, set)
+    config = load_config(recipe, set)
     folder = Path(run_dir or default_run_dir(recipe)).absolute()
     heard = observer or Observer()
     if accept and not (resume or retry):

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from metadist.config import RunConfig, import_paths
 from metadist.errors import ConfigError
-from metadist.own_code import hashes_of, search_in
+from metadist.own_code import search_in
+from metadist.own_source import hashes_of
 from metadist.resolution import resolve
 
 # Sections that cannot change a number: another value never stands in the way of a resume.
@@ -36,12 +37,26 @@ def recipe_text(name: str) -> str:
     return (resources.files("metadist") / "recipes" / f"{name}.yaml").read_text()
 
 
-def load_config(recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> RunConfig:
+def load_config(
+    recipe: str | Path | Mapping[str, Any] | RunConfig, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
     """The resolved configuration of a shipped recipe, a YAML file or a mapping, with dotted overrides applied.
+
+    Raises:
+        ConfigError: it is not valid; or ``algorithm.name`` is to change in a configuration, where the old name's
+            switches are set already.
 
     >>> load_config("sinusoid", {"outer.num_steps": 5}).outer.num_steps
     5
     """
+    if isinstance(recipe, RunConfig):
+        old, new = recipe.algorithm.name, (overrides or {}).get("algorithm.name", recipe.algorithm.name)
+        if new != old:
+            raise ConfigError(
+                f"algorithm.name: {old!r} has set its switches in this configuration, so that {new!r} would not be "
+                "what it says; give the override where the recipe is loaded: load_config(recipe, {...})"
+            )
+        recipe = recipe.model_dump(mode="json")
     tree, label = (dict(recipe), "configuration") if isinstance(recipe, Mapping) else _load_tree(str(recipe))
     for path, value in (overrides or {}).items():
         _set(tree, path, value)

@@ -9,22 +9,21 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from metadist.errors import DataError
-from metadist.own_code import is_importable, search_in, source_of, source_sha256
+from metadist.own_code import search_in
+from metadist.own_source import is_importable, module_of, source_of, source_sha256, sources_of
 
 USER_CODE = "user_code"
 
 
 def pack_code(paths: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Copy the source behind ``paths`` (key -> import path) into the bundle ``folder``; digests by file or folder name.
+    """Copy the source behind ``paths`` (key -> import path), and what it imports of the user's own, into the bundle
+    ``folder``; digests by file or folder name.
 
     Raises:
         ConfigError: one of them has no source.
     """
     packed: dict[str, str] = {}
-    for key, path in paths.items():
-        source = source_of(path, key)
-        if source.name in packed:
-            continue
+    for source in sources_of(paths):
         out = folder / USER_CODE / source.name
         out.parent.mkdir(parents=True, exist_ok=True)
         if source.path.is_dir():
@@ -41,9 +40,10 @@ def provide_code(paths: Mapping[str, str], folder: Path, packed: Mapping[str, st
     Raises:
         DataError: Python would import another version.
     """
-    for key, path in paths.items():
-        if not is_importable(path):
-            search_in([str(folder / USER_CODE)])
+    modules = {module_of(name): name for name in packed}
+    if not all(map(is_importable, [*paths.values(), *modules])):
+        search_in([str(folder / USER_CODE)])
+    for key, path in [*paths.items(), *(("user_code", module) for module in modules)]:
         source = source_of(path, key)
         if source_sha256(source) != packed.get(source.name):
             raise DataError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from metadist.durable import write_synced, writing
 from metadist.errors import DataError
-from metadist.own_code import hashes_of
+from metadist.own_source import hashes_of
 from metadist.presets import is_own
 from metadist.transform_settings import Transform, is_pretrained
 from metadist.transforms import Chain, build_steps, fit_chain, read_chain

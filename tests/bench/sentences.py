@@ -72,9 +72,9 @@ def make_stores(home: Path) -> None:
 
 def trained(recipe: str, algorithm: str) -> metadist.Run:
     """The recipe's run with this algorithm, trained where it is not there yet."""
-    folder, config = BUILD / "sentences" / f"{recipe}-{algorithm}", load_config(recipe)
+    folder, config = BUILD / "sentences" / f"{recipe}-{algorithm}", load_config(recipe, ALGORITHMS[algorithm])
     if config.outer.num_steps not in steps(folder):  # a resume of what is done would start everything for nothing
-        train_quickly(config, ALGORITHMS[algorithm], folder, resume=True)  # type: ignore[arg-type]
+        train_quickly(config, {}, folder, resume=True)
     return metadist.load_run(folder)
 
 

@@ -35,19 +35,22 @@ from torch import nn
 
 class Layer(nn.Module):
     def forward(self, x):
-        from own_later import Layer as Late
-        return Late()(x)
+        from importlib import import_module
+        return import_module("own_later").Layer()(x)
 """
 FILES = {
     "own_package/__init__.py": "",
     "own_package/nets.py": BUILD.format(imports="from own_package.layers import Layer", width=7),
-    "own_package/layers.py": LAYER,
+    "own_package/layers.py": "from own_neighbour import Layer\n",
     "own_net.py": BUILD.format(
         imports="from pathlib import Path\nfrom own_neighbour import Layer\n"
         "WIDTH = int((Path(__file__).parent / 'width.txt').read_text())",
         width="WIDTH",
     ),
     "own_neighbour.py": LAYER,
+    "own_named.py": BUILD.format(
+        imports="from importlib import import_module\nLayer = import_module('own_later').Layer", width=7
+    ),
     "own_lazy.py": BUILD.format(imports=LAZY, width=7),
     "own_later.py": LAYER,
     "width.txt": "7",
@@ -92,7 +95,7 @@ def locally(folder: Path, factory: str, run_dir: Path) -> str:
 
 
 def test_a_package_travels_by_itself(folder: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Also to a worker that replaces a killed one, long after the folder is gone."""
+    """With what it imports, also to a worker that replaces a killed one, long after the folder is gone."""
     expected = locally(folder, "own_package.nets:build", tmp_path / "local")
     request.getfixturevalue("sent_and_gone")
     run_dir, heard = tmp_path / "run", list[str]()
@@ -106,14 +109,14 @@ def test_a_package_travels_by_itself(folder: Path, tmp_path: Path, request: pyte
     alone = {"cluster.num_workers": 1}  # so that the run cannot go on without the new one
     run = train_quickly(recipe(folder, "own_package.nets:build"), alone, run_dir, observer=observer)
     assert not folder.exists() and run.summary["params_sha256"] == expected
-    assert any(message.startswith("3 files of your own code (") for message in heard)
+    assert any(message.startswith("4 files of your own code (") for message in heard)
     assert happened(run_dir, "worker_lost") and len(happened(run_dir, "worker_started")) == 2
 
 
-def test_a_module_of_the_folder_travels_when_it_is_asked_for(
+def test_the_folder_travels_when_it_is_asked_for(
     folder: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--working-dir`` sends neighbours and data files, too."""
+    """``--working-dir`` sends data files, too."""
     expected = locally(folder, "own_net:build", tmp_path / "local")
     file = tmp_path / "own.yaml"
     file.write_text(metadist.settings.dump(metadist.load_config(recipe(folder, "own_net:build"), {"code_path": []})))
@@ -124,9 +127,9 @@ def test_a_module_of_the_folder_travels_when_it_is_asked_for(
     assert not folder.exists() and expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("factory", ["own_net:build", pytest.param("own_lazy:build", marks=pytest.mark.laws)])
+@pytest.mark.parametrize("factory", ["own_named:build", pytest.param("own_lazy:build", marks=pytest.mark.laws)])
 def test_without_it_the_error_names_the_flag(factory: str, sent_and_gone: Path, tmp_path: Path) -> None:
     """At the worker's start, and where the module is imported while it computes."""
-    with pytest.raises(ConfigError, match=r"own_(neighbour|later).*--working-dir DIR") as caught:
+    with pytest.raises(ConfigError, match=r"own_later.*--working-dir DIR") as caught:
         train_quickly(recipe(sent_and_gone, factory), {}, tmp_path / "run")
     assert caught.value.exit_code == 78 and "Traceback" not in str(caught.value)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from unittest import mock
 
 import metadist
+from metadist.config import RunConfig
 from metadist.tracking import read_events
 
 METRICS_OF_TIME = ("perf/", "system/")
@@ -57,7 +58,7 @@ IMAGE_RUN: dict[str, Any] = {
 
 
 def train_quickly(
-    recipe: Mapping[str, Any], overrides: Mapping[str, Any], run_dir: Path, **options: Any
+    recipe: Mapping[str, Any] | RunConfig, overrides: Mapping[str, Any], run_dir: Path, **options: Any
 ) -> metadist.Run:
     """``metadist.train``, journalled but neither mirrored to MLflow nor drawn: other tests do that, for seconds."""
     with unmirrored():

@@ -106,6 +106,19 @@ def test_resolving_is_idempotent_and_complete() -> None:
         {"outer.num_steps": 99},
     ],
 )
+def test_overrides_count_for_a_configuration_too() -> None:
+    config = load_config(SMALL_RUN)
+    assert load_config(config) == config
+    assert load_config(config, {"outer.lr": 0.5}) == load_config(SMALL_RUN, {"outer.lr": 0.5}) != config
+    same_name = {"algorithm.name": config.algorithm.name}
+    assert load_config(config, same_name) == config
+    assert load_config(config, {"algorithm": {"name": "r2d2"}}).algorithm.name == "r2d2"
+    with pytest.raises(
+        ConfigError, match=r"algorithm.name: 'maml' has set its switches .* so that 'maml\+\+' would not"
+    ):
+        load_config(config, {"algorithm.name": "maml++"})
+
+
 def test_the_fingerprint_does_not_see_places(overrides: dict[str, Any]) -> None:
     assert fingerprint(numbers_of(load_config(SMALL_RUN, overrides))) == fingerprint(numbers_of(load_config(SMALL_RUN)))
 

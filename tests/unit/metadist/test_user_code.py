@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from metadist.errors import ConfigError, DataError
-from metadist.own_code import built, file_hashes, imported, search_in, source_of
+from metadist.own_code import built, imported, search_in
+from metadist.own_source import file_hashes, hashes_of, source_of, sources_of
 from metadist.serving.user_code import USER_CODE, pack_code, provide_code
 
 Write = Callable[[str, str], str]
@@ -61,6 +62,52 @@ def test_every_file_of_a_package_is_hashed(write: Write) -> None:
     after = file_hashes(source_of(path, "model.factory"))
     assert set(after) - set(before) == {"own_hash/deep/more.py"}
     assert all(after[name] == digest for name, digest in before.items())
+
+
+IMPORTS = {
+    "beside": ("import own_side", "own_side.py"),
+    "one of its functions": ("from own_side import layer", "own_side.py"),
+    "everything of it": ("from own_side import *", "own_side.py"),
+    "late": ("def build(spec):\n    import own_side as side\n    return side", "own_side.py"),
+    "perhaps": ("try:\n    import own_side\nexcept ImportError:\n    import own_missing", "own_side.py"),
+    "a package": ("from own_parts.deep import layer", "own_parts"),
+    "of a plain folder": ("from own_plain import nets", "own_plain/nets.py"),
+    "over another": ("import own_over", "own_side.py"),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_what_it_imports_of_the_users_own_belongs_to_it(name: str, write: Write, tmp_path: Path) -> None:
+    """It is hashed, travels and is checked with it; what is installed, ours or not imported does not."""
+    for file in ("own_side.py", "own_unused.py", "own_parts/__init__.py", "own_parts/deep.py", "own_plain/nets.py"):
+        write(file, "layer = 1\n")
+    write("own_over.py", "import own_side, own_start\n")
+    statement, expected = IMPORTS[name]
+    own = "import json, torch, metadist, own_missing.deep\nfrom . import nothing\n" + statement
+    paths = {"model.factory": write("own_start.py", own) + ":build"}
+    packed = pack_code(paths, tmp_path / "bundle")
+    assert set(packed) == {"own_start.py", expected} | ({"own_over.py"} if name == "over another" else set())
+    before = hashes_of(paths)
+    (tmp_path / expected / "deep.py" if expected == "own_parts" else tmp_path / expected).write_text("layer = 2\n")
+    assert set(hashes_of(paths)) == set(before) and hashes_of(paths) != before
+    with pytest.raises(DataError, match=r"user_code 'own_.* not the source .* trained"):
+        provide_code(paths, tmp_path / "bundle", packed)
+
+
+def test_neighbours_in_a_plain_folder_and_files_that_are_no_python(write: Write) -> None:
+    write("own_folder/side.py", "def broken(:\n")
+    path = write("own_folder/start.py", "from .side import layer\nfrom ...far import away\n")
+    found = sources_of({"model.factory": path + ":build"})
+    assert [source.name for source in found] == ["own_folder/start.py", "own_folder/side.py"]
+
+
+def test_a_neighbour_is_provided_from_the_bundle(write: Write, tmp_path: Path) -> None:
+    write("own_helper.py", "layer = 1\n")
+    paths = {"model.factory": write("own_needs.py", "import own_helper\n") + ":build"}
+    packed = pack_code(paths, tmp_path / "bundle")
+    (tmp_path / "own_helper.py").unlink()
+    provide_code(paths, tmp_path / "bundle", packed)
+    assert source_of("own_helper", "").path == tmp_path / "bundle" / USER_CODE / "own_helper.py"
 
 
 def test_site_packages_come_first(write: Write, tmp_path: Path) -> None:
