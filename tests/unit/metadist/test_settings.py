@@ -95,17 +95,6 @@ def test_resolving_is_idempotent_and_complete() -> None:
     assert config.engine.compile in ("on", "off") and config.algorithm.gradient == "unroll"
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {"cluster.num_workers": 7},
-        {"cluster.backend": "ray", "cluster.address": "somewhere:6379"},
-        {"checkpoint.keep": 9},
-        {"tracking.experiment": "other"},
-        {"description": "other words"},
-        {"outer.num_steps": 99},
-    ],
-)
 def test_overrides_count_for_a_configuration_too() -> None:
     config = load_config(SMALL_RUN)
     assert load_config(config) == config
@@ -119,6 +108,17 @@ def test_overrides_count_for_a_configuration_too() -> None:
         load_config(config, {"algorithm.name": "maml++"})
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"cluster.num_workers": 7},
+        {"cluster.backend": "ray", "cluster.address": "somewhere:6379"},
+        {"checkpoint.keep": 9},
+        {"tracking.experiment": "other"},
+        {"description": "other words"},
+        {"outer.num_steps": 99},
+    ],
+)
 def test_the_fingerprint_does_not_see_places(overrides: dict[str, Any]) -> None:
     assert fingerprint(numbers_of(load_config(SMALL_RUN, overrides))) == fingerprint(numbers_of(load_config(SMALL_RUN)))
 
