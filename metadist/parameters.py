@@ -52,6 +52,12 @@ class Layout:
         """Hash of names and shapes; two vectors are comparable only under the same layout."""
         return hashlib.sha256(repr((self.names, self.shapes)).encode()).hexdigest()
 
+    def difference(self, other: Layout) -> list[str]:
+        """What the leaves differ in, one line a leaf: ``model.head.weight (20, 64), there (5, 64)``."""
+        here, there = (dict(zip(layout.names, layout.shapes, strict=True)) for layout in (self, other))
+        names = [name for name in here | there if here.get(name) != there.get(name)]
+        return [f"{name} {here.get(name, 'none')}, there {there.get(name, 'none')}" for name in names]
+
 
 def named_leaves(meta: MetaParams) -> dict[str, Tensor]:
     """Leaves by full name: ``model.<name>``, then ``inner.<name>``, in layout order."""

@@ -18,7 +18,7 @@ from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
 from metadist.groups import open_group, place_of
 from metadist.ownership import owned
-from metadist.parameters import MetaParams
+from metadist.parameters import MetaParams, layout_of
 from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
 from metadist.worker import Assembly, assemble_at, factory_of
@@ -131,6 +131,7 @@ def evaluate_run(
             f"warning: {', '.join(changed)} changed since the run was trained; this judges its weights in new code"
         )
     with opened(run, set) as (parts, group):
+        _check_fits(saved, parts)
         parts.source.check(split, fixed=True)
         small = left_out([parts.source], split, fixed=True)
         if small:
@@ -142,6 +143,15 @@ def evaluate_run(
     path = save_report(report, run.run_dir / "evaluation" / f"{split}-{saved.state.step:06d}{suffix}")
     _tell(run, report, path, f"{split}{suffix}", on_message)
     return report
+
+
+def _check_fits(saved: Checkpoint, parts: Assembly) -> None:
+    other = layout_of(saved.meta).difference(parts.layout)
+    if other:
+        raise ConfigError(
+            f"checkpoint {saved.state.step} has other leaves than this configuration: {'; '.join(other)}; judge it on "
+            "the tasks.ways it was trained with, or train what takes any number of ways (protonet, protomaml, r2d2)"
+        )
 
 
 def evaluate_sizes(

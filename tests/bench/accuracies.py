@@ -1,7 +1,7 @@
 """Every algorithm on real characters with one budget: accuracy with its interval, tasks/s and memory.
 
-``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 4800] [--only maml,r2d2]`` trains each
-algorithm in both modes of normalisation on 5-way tasks, two at a time, one thread each, and writes
+``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 4800] [--filters 64] [--only maml]``
+trains each algorithm in both modes of normalisation on 5-way tasks, two at a time, one thread each, and writes
 ``build/accuracies-<store>-<shots>-shot.md``. What is done already (``build/accuracies/``) is not done again.
 """
 
@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build"
 MODES = ("inductive", "transductive")
 META_BATCH = 4  # many small steps go further than few large ones on so few tasks
-QUERIES = 3
+TRAINING_QUERIES = 2  # a shot and class: they cost little beside the inner step, and each is a label
+QUERIES = 3  # a class in a test task
 TEST_TASKS = 600
 
 # What differs from an algorithm's defaults. Rates are for mean losses; with a head that begins at zero the first step
@@ -62,7 +63,7 @@ class Cell:
     peak_mib: float
 
 
-def run_cell(name: str, mode: str, store: str, shots: int, tasks: int) -> Cell:
+def run_cell(name: str, mode: str, store: str, shots: int, tasks: int, filters: int) -> Cell:
     """Train, and judge on the fixed test tasks."""
     import metadist
     from metadist.baselines import run_baselines
@@ -72,8 +73,14 @@ def run_cell(name: str, mode: str, store: str, shots: int, tasks: int) -> Cell:
     per_step = {"inductive": "per-step-inductive", "transductive": "per-step"}
     normalisation = per_step[mode] if name == "maml++" else mode
     recipe = {
-        "tasks": {"path": store, "ways": 5, "shots": shots, "queries": QUERIES, "transform": [{"name": "pixels"}]},
-        "model": {"name": "conv4", "options": model},
+        "tasks": {
+            "path": store,
+            "ways": 5,
+            "shots": shots,
+            "queries": max(QUERIES, TRAINING_QUERIES * shots),
+            "transform": [{"name": "pixels"}],
+        },
+        "model": {"name": "conv4", "options": {"filters": filters, **model}},
         "objective": {"name": "classification"},
         "algorithm": {"name": name, **section, "normalisation": normalisation},
         "outer": {
@@ -110,10 +117,10 @@ def run_cell(name: str, mode: str, store: str, shots: int, tasks: int) -> Cell:
     )
 
 
-def table(cells: list[Cell], store: str, shots: int, tasks: int) -> str:
+def table(cells: list[Cell], store: str, shots: int, tasks: int, filters: int) -> str:
     """The cells as Markdown, algorithms in the order of `SETTINGS`."""
     lines = [
-        f"# {store}: 5-way {shots}-shot, {tasks} training tasks each, conv4-64, {TEST_TASKS} test tasks",
+        f"# {store}: 5-way {shots}-shot, {tasks} training tasks each, conv4-{filters}, {TEST_TASKS} test tasks",
         "",
         f"| algorithm | mode | accuracy %, {QUERIES} queries a class in one pass | one query at a time | "
         "above pixel 1-nearest-neighbour | tasks/s, one core | peak MiB |",
@@ -133,16 +140,17 @@ def main() -> None:
     parser.add_argument("--store", default="omniglot")
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=4800)
+    parser.add_argument("--filters", type=int, default=64)
     parser.add_argument("--only", default=",".join(SETTINGS))
     given = parser.parse_args()
     label = f"{given.store}-{given.shots}-shot"
-    done = BUILD / "accuracies" / f"{label}-{given.tasks}"
+    done = BUILD / "accuracies" / f"{label}-{given.tasks}-{given.filters}"
     done.mkdir(parents=True, exist_ok=True)
     wanted = [(name, mode) for name in given.only.split(",") for mode in MODES]
     missing = [(name, mode) for name, mode in wanted if not (done / f"{name}-{mode}.json").exists()]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = {
-            pool.submit(run_cell, name, mode, given.store, given.shots, given.tasks): (name, mode)
+            pool.submit(run_cell, name, mode, given.store, given.shots, given.tasks, given.filters): (name, mode)
             for name, mode in missing
         }
         for finished in as_completed(runs):
@@ -153,7 +161,7 @@ def main() -> None:
             (done / f"{cell.name}-{cell.mode}.json").write_text(json.dumps(asdict(cell)))
             print(cell, flush=True)
     cells = [Cell(**json.loads(file.read_text())) for file in sorted(done.glob("*.json"))]
-    text = table(cells, given.store, given.shots, given.tasks)
+    text = table(cells, given.store, given.shots, given.tasks, given.filters)
     (BUILD / f"accuracies-{label}.md").write_text(text)
     print(text)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 
 import metadist
+from metadist.errors import ConfigError
 from metadist.evaluate import Report
 from metadist.registry import build_bundle
 from tests.support.quick import NoMirror, train_quickly
@@ -45,6 +47,8 @@ def test_from_rows_to_a_predictor(tmp_path: Path) -> None:
     assert len([row for row in run.metrics() if "train/query_loss" in row]) == 4
     with mock.patch("metadist.run_reader.MlflowMirror", NoMirror):
         assert run.evaluate(num_tasks=4).split == "test"
+        with pytest.raises(ConfigError, match=r"weight \(3, 8\), there \(2, 8\).*judge it on the tasks.ways"):
+            run.evaluate(num_tasks=4, set={"tasks.ways": 2})
 
     tasks = metadist.open_tasks(str(store), split="train", ways=3, shots=1, queries=4)
     same = metadist.open_tasks(run.config)
