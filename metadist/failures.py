@@ -25,9 +25,10 @@ from metadist.errors import (
     DataError,
     MetadistError,
     ServiceAway,
+    UsageError,
 )
 from metadist.interruption import Terminated
-from tasks_store import TaskStoreError
+from tasks_store import TaskStoreError, WrongOptions
 
 DATA_ERRORS = (
     "NonFiniteGradient",
@@ -59,7 +60,7 @@ def exit_code_of(error: BaseException) -> int:
     if isinstance(error, MetadistError):
         return error.exit_code
     if isinstance(error, TaskStoreError):
-        return DataError.exit_code
+        return (UsageError if isinstance(error, WrongOptions) else DataError).exit_code
     if isinstance(error, ClusterError):
         return ServiceAway.exit_code
     if isinstance(error, Terminated):

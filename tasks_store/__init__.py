@@ -28,6 +28,7 @@ from tasks_store.errors import (
     StoreMissing,
     StoreVersionError,
     TaskStoreError,
+    WrongOptions,
 )
 from tasks_store.home import default_cache_dir, is_bare_name, metadist_home, named_store, resolve_store
 from tasks_store.index import GroupIndex
@@ -59,6 +60,7 @@ __all__ = [
     "StoreMissing",
     "StoreVersionError",
     "TaskStoreError",
+    "WrongOptions",
     "check_spec",
     "default_cache_dir",
     "draw_episode",

@@ -84,3 +84,7 @@ class NotEnoughExamples(TaskStoreError):
 
 class ImportFailed(TaskStoreError):
     """A foreign data set cannot be read, fetched or trusted."""
+
+
+class WrongOptions(ImportFailed):
+    """Options of an import are out of range or do not go together; no file was opened."""

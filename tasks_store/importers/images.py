@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks_store.errors import ImportFailed
+from tasks_store.errors import ImportFailed, WrongOptions
 from tasks_store.importers.groups import MIN_ROWS
 from tasks_store.importers.pictures import pixels, why_broken
 from tasks_store.importers.splits import SHARES, cut, from_lists, load_split_file, parse_shares
@@ -60,15 +60,16 @@ def import_images(
         The manifest, the counts, and the files that could not be read, each with why.
 
     Raises:
+        WrongOptions: ``size`` is no size, or the splits are said twice.
         ImportFailed: no such folders, a class in two splits, or nothing left.
         StoreExists: ``out`` holds something.
     """
     if size < 1:
-        raise ImportFailed(f"--size {size}: expected the pixels of a side, 1 or more")
+        raise WrongOptions(f"--size {size}: expected the pixels of a side, 1 or more")
     if sum((split is not None, split_file is not None, split_dirs)) > 1:
-        raise ImportFailed("give one of --split, --split-file and --split-dirs")
+        raise WrongOptions("give one of --split, --split-file and --split-dirs")
     if split_by not in (None, PARENT) or (split_by and split_dirs):
-        raise ImportFailed(
+        raise WrongOptions(
             f"--split-by {split_by}: pictures have {PARENT!r} (FOLDER/parent/class/*) only, and not with --split-dirs"
         )
     location = Location.of(out)

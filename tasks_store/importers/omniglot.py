@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks_store.errors import ImportFailed
+from tasks_store.errors import ImportFailed, WrongOptions
 from tasks_store.importers.omniglot_images import Drawing, read_drawings
 from tasks_store.manifest import Manifest
 from tasks_store.schema import Column
@@ -63,10 +63,11 @@ def import_omniglot(
         not stored: train with ``EpisodeSpec(variants=4)``.
 
     Raises:
+        WrongOptions: no such split.
         ImportFailed: nothing usable there, or drawings are missing.
     """
     if split not in get_args(Split):
-        raise ImportFailed(f"split {split!r} is none of {', '.join(get_args(Split))}")
+        raise WrongOptions(f"split {split!r} is none of {', '.join(get_args(Split))}")
     place = Path(source).expanduser()
     table_file = _parquet_of(place)
     batch = _from_table(table_file) if table_file else _from_drawings(read_drawings(place))

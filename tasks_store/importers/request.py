@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tasks_store.errors import ImportFailed
+from tasks_store.errors import ImportFailed, WrongOptions
 from tasks_store.importers.splits import parse_shares
 from tasks_store.schema import Kind
 
@@ -76,25 +76,25 @@ def check_flags(request: TableRequest) -> None:
     """Refuse flags that do not go together, before any file is opened.
 
     Raises:
-        ImportFailed: names the flag that is missing or too many.
+        WrongOptions: names the flag that is missing or too many.
     """
     if bool(request.label) == bool(request.target):
-        raise ImportFailed(
+        raise WrongOptions(
             "give either --label COL (tasks are drawn over classes) or --target COL with --group COL[,COL...] "
             "(a group is a task, a number is predicted)"
         )
     if request.label and request.group:
-        raise ImportFailed("--group goes with --target; with --label the label is the group")
+        raise WrongOptions("--group goes with --target; with --label the label is the group")
     if request.target and not request.group:
-        raise ImportFailed(f"--target {request.target} needs --group COL[,COL...]: which rows make a task")
+        raise WrongOptions(f"--target {request.target} needs --group COL[,COL...]: which rows make a task")
     if request.missing not in get_args(Missing):
-        raise ImportFailed(f"--missing {request.missing!r} is none of {', '.join(get_args(Missing))}")
+        raise WrongOptions(f"--missing {request.missing!r} is none of {', '.join(get_args(Missing))}")
     if request.split_column and (request.split or request.split_by or request.split_file):
-        raise ImportFailed("--split-column holds the split already; leave out --split, --split-by and --split-file")
+        raise WrongOptions("--split-column holds the split already; leave out --split, --split-by and --split-file")
     if request.split and request.split_file:
-        raise ImportFailed("--split-file says the split already; leave out --split")
+        raise WrongOptions("--split-file says the split already; leave out --split")
     if not (request.split or request.split_by or request.split_column or request.split_file):
-        raise ImportFailed(
+        raise WrongOptions(
             "say how groups are split: --split 0.7,0.1,0.2 (by a hash of their names), --split-by COL (all groups of a "
             "value of COL together), --split-column COL or --split-file FILE.json"
         )

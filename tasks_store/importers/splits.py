@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tasks_store.errors import ImportFailed
+from tasks_store.errors import ImportFailed, WrongOptions
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
@@ -18,7 +18,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     """``0.7,0.1,0.2`` as shares of train, validation and test.
 
     Raises:
-        ImportFailed: not three numbers from 0 to 1 with the sum 1.
+        WrongOptions: not three numbers from 0 to 1 with the sum 1.
 
     Example:
         >>> parse_shares("0.7,0.1,0.2")
@@ -29,7 +29,7 @@ def parse_shares(text: str) -> tuple[float, ...]:
     except ValueError:
         shares = ()
     if len(shares) != len(SPLITS) or not all(0 <= share <= 1 for share in shares) or not math.isclose(sum(shares), 1):
-        raise ImportFailed(f"--split {text!r}: expected the shares of {', '.join(SPLITS)}, with the sum 1: 0.7,0.1,0.2")
+        raise WrongOptions(f"--split {text!r}: expected the shares of {', '.join(SPLITS)}, with the sum 1: 0.7,0.1,0.2")
     return shares
 
 

@@ -170,6 +170,7 @@ def test_a_used_run_folder(call: Call) -> None:
     assert resumed.code == 78 and "outer.lr: 0.01 -> 0.5" in resumed.error
 
 
+TABLE = ["tasks", "import", "table", "--from", "a.csv", "--value", "x"]
 USAGE = {
     "not a run folder": (["evaluate", "nowhere"], 65),
     "no such split": (["evaluate", "run", "--split", "holdout"], 65),
@@ -178,6 +179,16 @@ USAGE = {
     "unknown option": (["train", "tiny.yaml", "--fast"], 2),
     "unknown command": (["fly"], 2),
     "both sources": (["tasks", "import", "omniglot"], 2),
+    "no label and no target": (
+        [*TABLE, "--split", "0.7,0.1,0.2"],
+        2,
+    ),
+    "no split": ([*TABLE, "--label", "y"], 2),
+    "shares of 0.9": (
+        [*TABLE, "--label", "y", "--split", "0.7,0.1,0.1"],
+        2,
+    ),
+    "no size": (["tasks", "import", "images", "--from", ".", "--size", "0"], 2),
     "no such source": (["tasks", "import", "omniglot", "--from", "nowhere", "--out", "here"], 65),
 }
 

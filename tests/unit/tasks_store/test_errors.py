@@ -33,4 +33,4 @@ def test_fields_survive() -> None:
 
 
 def test_one_tree() -> None:
-    assert len(_all_errors()) == 9
+    assert len(_all_errors()) == 10
