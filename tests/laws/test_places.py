@@ -16,7 +16,15 @@ from metadist.errors import MetadistError
 from metadist.settings import numbers_of
 from tests.laws.test_nonfinite import DROP
 from tests.support.doomed import Doomed
-from tests.support.quick import IMAGE_RUN, SMALL_RUN, happened, journalled, timeless, train_quickly
+from tests.support.quick import (
+    IMAGE_RUN,
+    SMALL_RUN,
+    all_workers_at_the_start,
+    happened,
+    journalled,
+    timeless,
+    train_quickly,
+)
 
 pytestmark = pytest.mark.usefixtures("omniglot")
 
@@ -66,7 +74,8 @@ WORKERS = [pytest.param(number, marks=() if number == 3 else pytest.mark.laws) f
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize("workers", WORKERS)
 def test_the_number_of_workers_does_not_change_a_bit(workers: int, local_run: metadist.Run, tmp_path: Path) -> None:
-    run = trained(tmp_path, LONG, workers)
+    with all_workers_at_the_start():
+        run = trained(tmp_path, LONG, workers)
     assert run.summary["params_sha256"] == local_run.summary["params_sha256"]
     assert timeless(run.run_dir) == timeless(local_run.run_dir)
     assert len({event["pid"] for event in happened(run.run_dir, "worker_started")}) == workers

@@ -9,6 +9,8 @@ from typing import Any, Self
 from unittest import mock
 
 import metadist
+import metadist.run
+from cluster import RayGroup
 from metadist.config import RunConfig
 from metadist.tracking import read_events
 
@@ -69,6 +71,21 @@ def train_quickly(
 def unmirrored() -> Iterator[None]:
     """Runs inside are neither mirrored to MLflow nor drawn."""
     with mock.patch("metadist.run.MlflowMirror", NoMirror), mock.patch("metadist.run.draw", lambda folder: []):
+        yield
+
+
+@contextmanager
+def all_workers_at_the_start() -> Iterator[None]:
+    """Runs inside begin when every worker is ready: a late one may find no step left to take part in."""
+    open_group = metadist.run.open_group
+
+    def waiting(*arguments: Any) -> Any:
+        group = open_group(*arguments)
+        if isinstance(group, RayGroup):
+            group.wait_ready()
+        return group
+
+    with mock.patch("metadist.run.open_group", waiting):
         yield
 
 
