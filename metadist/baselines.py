@@ -27,6 +27,7 @@ from tasks_store.generators.customers import NAME, bayes_optimum
 
 Predict = Callable[[NDArray[np.float32], NDArray[Any], NDArray[np.float32]], NDArray[Any]]
 CHUNK = 50
+IDS, MASK = "ids", "mask"  # as `tokenize` names them
 VERDICTS = BEATS, UNDECIDED, BEATEN = "beats", "cannot be told apart from", "is beaten by"
 
 
@@ -46,12 +47,10 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     for start in range(0, report.num_tasks, CHUNK):
         task = source.fixed(report.split, start, min(start + CHUNK, report.num_tasks))
         assert task.support is not None and task.query is not None
-        support, query = _arrays(task.support), _arrays(task.query)
-        for index in range(len(support[1])):
-            seen = _counts(task.support, index)
+        for index in range(len(task.support.y)):
+            x, y, queries, truth = _arrays(task.support, task.query, index)
             for name, method in methods.items():
-                found = method(support[0][index][seen], support[1][index][seen], query[0][index])
-                truth = query[1][index]
+                found = method(x, y, queries)
                 scores[name].append(
                     float((found == truth).mean()) if classes else _measured(error, metric, found, truth)
                 )
@@ -143,15 +142,36 @@ def _known_optimum(source: TaskSource, metric: str) -> dict[str, Predict]:
     return {"Bayes optimum": bayes_optimum} if known else {}
 
 
-def _arrays(batch: Batch) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    if isinstance(batch.x, dict):
-        raise UsageError("baselines compare numbers, and these tasks have token ids: leave --baselines out")
-    return batch.x.flatten(2).numpy(), batch.y.numpy()
+def _arrays(support: Batch, query: Batch, index: int) -> tuple[NDArray[Any], ...]:
+    """``x`` (N, D), ``y`` (N,), queries (M, D) and their truth (M,) of a task of the batch.
+
+    Examples without weight are padding and left out (an empty support set is one such row). Several inputs stand side
+    by side; of tokens it is counted how often an example has each that the support set has.
+    """
+    seen = slice(None) if support.weight is None else support.weight[index].numpy() > 0
+    x, queries = _inputs(support, index), _inputs(query, index)
+    x = {name: values[seen] for name, values in x.items()}
+    if IDS in x:
+        known = np.unique(x[IDS][x[MASK] > 0])
+        found = [_token_counts(half[IDS], half[MASK], known) for half in (x, queries)]
+    else:
+        found = [np.concatenate([part.reshape(len(part), -1) for part in half.values()], 1) for half in (x, queries)]
+    return (
+        found[0].astype(np.float32),
+        support.y[index].numpy()[seen],
+        found[1].astype(np.float32),
+        query.y[index].numpy(),
+    )
 
 
-def _counts(batch: Batch, index: int) -> Any:
-    """Which examples of a task are any: those without weight are padding (an empty support set is one such row)."""
-    return slice(None) if batch.weight is None else batch.weight[index].numpy() > 0
+def _token_counts(ids: NDArray[Any], mask: NDArray[Any], known: NDArray[Any]) -> NDArray[Any]:
+    """(N, C): how often an example of (N, L) has each of the ``known`` tokens (C,)."""
+    return np.asarray(((ids[..., None] == known) & (mask[..., None] > 0)).sum(1))
+
+
+def _inputs(batch: Batch, index: int) -> dict[str, NDArray[Any]]:
+    leaves = batch.x if isinstance(batch.x, dict) else {"": batch.x}
+    return {name: leaf[index].numpy() for name, leaf in leaves.items()}
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:

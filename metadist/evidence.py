@@ -1,6 +1,6 @@
 """Evidence, not hope: what a run's tasks give without its meta-learning, on the same fixed tasks and in pairs.
 
-- its own start, without adaptation, and adapted from where the run began (a random network);
+- its own start, without adaptation, and adapted from where the run began (a random or a pretrained network);
 - the support set alone (`metadist.baselines`);
 - for regression, a pooled model: the same network trained on the same tasks without adaptation, judged without the
   support set and fine-tuned on it by the run's own inner steps, or by ten where it has none.
@@ -47,7 +47,8 @@ def run_evidence(
     scores = {}
     if report.num_steps and config.algorithm.family not in ONE_PASS:
         scores["zero inner steps"] = report.scores.query[metric][:, 0]
-    scores["random start, adapted"] = _from_the_start(run_dir, report, overrides).scores.query[metric][:, -1]
+    start = "pretrained start" if config.model.weights or config.model.name == "encoder" else "random start"
+    scores[f"{start}, adapted"] = _from_the_start(run_dir, report, overrides).scores.query[metric][:, -1]
     if "ways" not in report.facts:
         pooled = _pooled(run_dir, config, report, overrides, on_message)
         scores["pooled model"] = pooled.scores.query[metric][:, 0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ import pytest
 from metadist import Run
 from metadist.adapter import Adapter
 from metadist.errors import ConfigError, DataError, FingerprintMismatch
+from metadist.evidence import run_evidence
 from metadist.registry import build_bundle
 from metadist.registry.flavour import requirements
 from metadist.settings import load_config
 from metadist.sources import build_source
 from tasks_store import Store, load_split
 from tests.support import bert
-from tests.support.quick import train_quickly
+from tests.support.quick import NoMirror, train_quickly
 from tests.support.tables import bank_store
 
 LENGTH = 10
@@ -88,6 +92,35 @@ def test_a_bundle_answers_raw_text_without_the_folder(recipe: dict[str, Any], ru
         shutil.move(away, encoder)
     names = [line.partition("==")[0] for line in requirements(bundle)]
     assert {"transformers", "tokenizers"} <= set(names)
+
+
+def test_baselines_count_words(run: Run) -> None:
+    """The support sentences alone, by the words they share with a query; of equally near ones any will do."""
+    with mock.patch("metadist.run_reader.MlflowMirror", NoMirror):
+        report = run.evaluate(num_tasks=6)
+    found = run_evidence(run.run_dir, report, {}, print)
+    assert list(found) == ["pretrained start, adapted", "1-nearest neighbour", "class means", "logistic regression"]
+
+    tasks = run.parts().source.fixed("test", 0, 6)
+    assert tasks.support is not None and tasks.query is not None
+    support, asked = (
+        [
+            [Counter(one[on > 0].tolist()) for one, on in zip(*task, strict=True)]
+            for task in zip(half.x["ids"], half.x["mask"], strict=True)
+        ]
+        for half in (tasks.support, tasks.query)
+    )
+    surely, perhaps = [], []
+    for task, queries in enumerate(asked):
+        for number, query in enumerate(queries):
+            cosines = [
+                sum(one[word] * query[word] for word in one) / math.hypot(*one.values()) for one in support[task]
+            ]
+            nearest = np.isclose(cosines, max(cosines))
+            right = (tasks.support.y[task] == tasks.query.y[task][number]).numpy()[nearest]
+            surely.append(right.all())
+            perhaps.append(right.any())
+    assert np.mean(surely) <= found["1-nearest neighbour"]["accuracy"] <= np.mean(perhaps) < np.mean(surely) + 0.2
 
 
 def test_another_tokenizer_is_another_run(recipe: dict[str, Any], run: Run, tmp_path: Path) -> None:
