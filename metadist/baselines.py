@@ -155,7 +155,7 @@ def _arrays(support: Batch, query: Batch, index: int) -> tuple[NDArray[Any], ...
         known = np.unique(x[IDS][x[MASK] > 0])
         found = [_token_counts(half[IDS], half[MASK], known) for half in (x, queries)]
     else:
-        found = [np.concatenate([part.reshape(len(part), -1) for part in half.values()], 1) for half in (x, queries)]
+        found = [np.concatenate(list(half.values()), 1) for half in (x, queries)]
     return (
         found[0].astype(np.float32),
         support.y[index].numpy()[seen],
@@ -171,7 +171,7 @@ def _token_counts(ids: NDArray[Any], mask: NDArray[Any], known: NDArray[Any]) ->
 
 def _inputs(batch: Batch, index: int) -> dict[str, NDArray[Any]]:
     leaves = batch.x if isinstance(batch.x, dict) else {"": batch.x}
-    return {name: leaf[index].numpy() for name, leaf in leaves.items()}
+    return {name: leaf.flatten(2)[index].numpy() for name, leaf in leaves.items()}
 
 
 def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:

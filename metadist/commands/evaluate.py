@@ -99,6 +99,6 @@ def _baselines(report: Mapping[str, Any], metric: str, indent: str) -> Iterator[
     baselines = report.get("baselines", {})
     for name, figures in baselines.items():
         beats = "   <- beats the model" if figures["beats_model"] else ""
-        yield f"{indent}{name:<22}  {figure(metric, figures)}{beats}"
+        yield f"{indent}{name:<24}  {figure(metric, figures)}{beats}"
     if baselines:
         yield f"{indent}{verdict_line(baselines, report['num_tasks'])}"
