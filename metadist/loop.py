@@ -1,7 +1,7 @@
 """The pieces for an outer loop of one's own: tasks by step, and the very meta-gradient that workers compute.
 
 ```python
-config = metadist.load_config("omniglot-5w1s-quick", {"outer.num_steps": 50})
+config = metadist.load_config("omniglot-5w1s-inductive", {"outer.num_steps": 50})
 tasks = metadist.open_tasks(config)
 algorithm = metadist.parts_of(config, tasks).algorithm
 params = algorithm.init(config.seed)
