@@ -20,6 +20,7 @@ from metadist.tasks import TaskSpec
 
 BLOCKS = 4
 MODULATED = 2  # the block whose maps a context scales and shifts (CAVIA's FiLM layer follows its third convolution)
+Film = Literal["block", "features"]
 
 
 class Conv4(nn.Module):
@@ -29,13 +30,20 @@ class Conv4(nn.Module):
     """
 
     def __init__(
-        self, channels: int, image: tuple[int, int], filters: int, form: str, *, averaged: bool, norm: str, context: int
+        self,
+        channels: int,
+        image: tuple[int, int],
+        filters: int,
+        form: str,
+        *,
+        averaged: bool,
+        norm: str,
+        context: int,
+        film: Film,
     ) -> None:
         super().__init__()
         widths = [channels] + [filters] * BLOCKS
         self.blocks = nn.ModuleList(_Block(a, b, form, norm) for a, b in pairwise(widths))
-        self.context = nn.Parameter(torch.zeros(context)) if context else None
-        self.film = nn.Linear(context, 2 * filters) if context else None
         self.averaged = averaged
         self.maskable = norm != "batch"
         height, width = image
@@ -47,17 +55,24 @@ class Conv4(nn.Module):
                 f"conv4 halves an image {BLOCKS} times; {image[0]}x{image[1]} is too small for form {form}"
             )
         self.features = features
+        self.context = nn.Parameter(torch.zeros(context)) if context else None
+        self.film = nn.Linear(context, 2 * (filters if film == "block" else features)) if context else None
+        self.film_after = MODULATED if film == "block" else BLOCKS
         self.head: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         for index, block in enumerate(self.blocks):
-            x = block(x)
-            if self.film is not None and index == MODULATED:
-                scale, shift = self.film(self.context)[:, None, None].chunk(2)
-                x = x * (1 + scale) + shift
+            x = self.modulated(block(x), index)
         features = x.mean((2, 3)) if self.averaged else x.flatten(1)
-        out: Tensor = self.head(features)
+        out: Tensor = self.head(self.modulated(features, BLOCKS))
         return out
+
+    def modulated(self, x: Tensor, place: int) -> Tensor:
+        """(N, C, ...) scaled and shifted by the context, where this is the place for it."""
+        if self.film is None or place != self.film_after:
+            return x
+        scale, shift = self.film(self.context).reshape(2, -1, *[1] * (x.dim() - 2))
+        return x * (1 + scale) + shift
 
 
 class _Block(nn.Module):
@@ -85,6 +100,7 @@ def build(
     form: Literal["stride", "pool"] = "stride",
     norm: Literal["batch", "group", "layer", "none"] = "batch",
     context: int = 0,
+    film: Film = "block",
     zero_head: bool = False,
     embedding: bool = False,
 ) -> nn.Module:
@@ -95,7 +111,9 @@ def build(
         filters: Filters a block (the paper: 64 for Omniglot, 32 for mini-ImageNet).
         form: ``stride`` or ``pool``.
         norm: What normalises a block: ``group`` (8 groups) and ``layer`` look at one image alone.
-        context: Values, zero at first, that scale and shift the third block's maps (CAVIA adapts them alone).
+        context: Values, zero at first, that scale and shift (CAVIA adapts them alone).
+        film: What the context scales and shifts: the third block's maps (as the paper), or the ``features``, each by
+            itself and not averaged: a head then tells classes apart that the maps as a whole cannot.
         zero_head: Start the head at zero: the first inner step then builds it from the support features
             alone, and no class has a place of its own (compare Ye and Chao 2022).
         embedding: No head: the outputs are the features, flattened (ProtoNet).
@@ -108,9 +126,10 @@ def build(
         (height, width),
         filters,
         form,
-        averaged=form == "stride" and not embedding,
+        averaged=form == "stride" and not embedding and not (context and film == "features"),
         norm=norm,
         context=context,
+        film=film,
     )
     net.head = head_for(spec, net.features, zero_head=zero_head, embedding=embedding)
     return net

@@ -1,7 +1,7 @@
 """What one algorithm costs on this machine: peak memory and tasks/s, in a process of its own.
 
-``python -m tests.bench.cost '{"name": "maml", "inner_steps": 5}' 1`` prints them for an ``algorithm`` section and a
-number of query images a class.
+``python -m tests.bench.cost '{"algorithm": {"name": "maml", "inner_steps": 5}, "queries": 1}'`` prints them; ``model``
+(options of conv4) and ``shots`` may stand beside these.
 """
 
 from __future__ import annotations
@@ -28,14 +28,19 @@ class Cost(NamedTuple):
     tasks_per_second: float
 
 
-def cost_of(section: Mapping[str, Any], *, queries: int) -> Cost:
-    """The cost of the meta-gradient of an ``algorithm`` section."""
-    command = [sys.executable, "-m", "tests.bench.cost", json.dumps(dict(section)), str(queries)]
+def cost_of(
+    section: Mapping[str, Any], *, queries: int, shots: int = 1, model: Mapping[str, Any] | None = None
+) -> Cost:
+    """The cost of the meta-gradient of an ``algorithm`` section, for 5-way tasks and a conv4 with ``model``'s options."""
+    case = {"algorithm": dict(section), "queries": queries, "shots": shots, "model": dict(model or {})}
+    command = [sys.executable, "-m", "tests.bench.cost", json.dumps(case)]
     answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     return Cost(*json.loads(answer.stdout.splitlines()[-1]))
 
 
-def _measure(section: Mapping[str, Any], queries: int) -> Cost:
+def _measure(
+    algorithm: Mapping[str, Any], queries: int, shots: int = 1, model: Mapping[str, Any] | None = None
+) -> Cost:
     import torch
 
     from metadist import numerics
@@ -45,22 +50,23 @@ def _measure(section: Mapping[str, Any], queries: int) -> Cost:
     from metadist.tasks import Batch, Context, Task, TaskSpec
 
     numerics.pin(1)
-    spec = TaskSpec(kind="classes", input_shape=(1, 28, 28), outputs=5, shots=1, queries=queries)
+    spec = TaskSpec(kind="classes", input_shape=(1, 28, 28), outputs=5, shots=shots, queries=queries)
+    context = {"context": 100} if algorithm["name"] == "cavia" else {}
     tree = {
         "tasks": {"path": "nowhere"},
-        "model": {"name": "conv4", "options": {"context": 100} if section["name"] == "cavia" else {}},
+        "model": {"name": "conv4", "options": {**context, **(model or {})}},
         "objective": {"name": "classification"},
-        "algorithm": dict(section),
+        "algorithm": dict(algorithm),
     }
-    algorithm = build_parts(load_config(tree), spec)[2]
+    built = build_parts(load_config(tree), spec)[2]
     draw = torch.Generator().manual_seed(0)
 
     def half(a_class: int) -> Batch:
         labels = torch.arange(5).repeat_interleave(a_class).expand(TASKS, -1).clone()
         return Batch(torch.rand((TASKS, 5 * a_class, 1, 28, 28), generator=draw), labels)
 
-    task, meta = Task(half(1), half(queries)), algorithm.init(0)
-    gradient, ctx = batched(algorithm.meta_gradient), Context(torch.zeros(()), torch.arange(TASKS))
+    task, meta = Task(half(shots), half(queries)), built.init(0)
+    gradient, ctx = batched(built.meta_gradient), Context(torch.zeros(()), torch.arange(TASKS))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(REPEATS):
@@ -72,4 +78,4 @@ def _measure(section: Mapping[str, Any], queries: int) -> Cost:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(json.loads(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(_measure(**json.loads(sys.argv[1]))))
