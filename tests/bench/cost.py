@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 def cost_of(
     section: Mapping[str, Any], *, queries: int, shots: int = 1, model: Mapping[str, Any] | None = None
 ) -> Cost:
-    """The cost of the meta-gradient of an ``algorithm`` section, for 5-way tasks and a conv4 with ``model``'s options."""
+    """The cost of the meta-gradient of an ``algorithm`` section: 5-way tasks, a conv4 with ``model``'s options."""
     case = {"algorithm": dict(section), "queries": queries, "shots": shots, "model": dict(model or {})}
     command = [sys.executable, "-m", "tests.bench.cost", json.dumps(case)]
     answer = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)

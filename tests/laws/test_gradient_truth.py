@@ -27,7 +27,7 @@ BY_NAME = {problem.name: problem for problem in PROBLEMS}
 def oracle_net(problem: Problem, *, head: bool) -> oracle.Net:
     options: Any = problem.model.get("options", {})
     if problem.name.startswith("conv4"):
-        return oracle.conv4(options["form"], head=head)
+        return oracle.conv4(options["form"], options.get("film", "block"), head=head)
     if problem.name == "resnet12":
         return oracle.resnet12(head=head)
     if problem.name == "gru":

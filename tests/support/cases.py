@@ -173,7 +173,7 @@ PROBLEMS = (
     ),
     Problem(
         name="conv4-pool",
-        model={"name": "conv4", "options": {"filters": 4, "form": "pool"}},
+        model={"name": "conv4", "options": {"filters": 4, "form": "pool", "film": "features"}},
         spec=_IMAGES,
         normalises=True,
     ),

@@ -46,8 +46,9 @@ def norm_tanh() -> Net:
     return net
 
 
-def conv4(form: str, *, head: bool) -> Net:
-    """Four blocks; the stride form averages its last map before the head."""
+def conv4(form: str, film: str, *, head: bool) -> Net:
+    """Four blocks; the stride form averages its last map before the head. A context
+    scales and shifts the third block or the features."""
 
     def net(weights: Weights, x: Tensor, statistics: Statistics | None) -> tuple[Tensor, Statistics]:
         found = []
@@ -59,15 +60,22 @@ def conv4(form: str, *, head: bool) -> Net:
             x = torch.relu(x)
             if form == "pool":
                 x = F.max_pool2d(x, 2)
-            if "context" in weights and block == 2:
-                scale, shift = (weights["film.weight"] @ weights["context"] + weights["film.bias"]).chunk(2)
+            if film == "block" and "context" in weights and block == 2:
+                scale, shift = _film(weights)
                 x = x * (1 + scale[:, None, None]) + shift[:, None, None]
         if not head:
             return x.flatten(1), found
         x = F.adaptive_avg_pool2d(x, 1).flatten(1) if form == "stride" else x.flatten(1)
+        if film == "features" and "context" in weights:
+            scale, shift = _film(weights)
+            x = x * (1 + scale) + shift
         return F.linear(x, weights["head.weight"], weights["head.bias"]), found
 
     return net
+
+
+def _film(weights: Weights) -> tuple[Tensor, ...]:
+    return (weights["film.weight"] @ weights["context"] + weights["film.bias"]).chunk(2)
 
 
 def resnet12(*, head: bool) -> Net:
