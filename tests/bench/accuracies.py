@@ -28,10 +28,10 @@ QUERIES = 3  # a class in a test task
 TEST_TASKS = 600
 
 # What differs from an algorithm's defaults. Rates are for mean losses; with a head that begins at zero the first step
-# makes it of the support features alone.
+# makes it of the support features alone. iMAML wants an inner problem that a few steps solve: that of the head alone.
 ZERO = {"zero_head": True}
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "maml": ({"inner_lr": 2.0}, ZERO),
+    "maml": ({"inner_lr": 1.0, "inner_steps": 2}, ZERO),
     "fomaml": ({"inner_lr": 1.0, "inner_steps": 3}, ZERO),
     "anil": ({"inner_lr": 2.0}, ZERO),
     "boil": ({"inner_lr": 0.5}, {}),
@@ -39,7 +39,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "maml++": ({"inner_lr": 0.5, "inner_steps": 2}, ZERO),
     "cavia": ({"inner_lr": 100.0, "inner_steps": 2}, {"context": 128, "film": "features"}),
     "reptile": ({"inner_lr": 0.5, "inner_steps": 8, "inner_batch_size": 10}, ZERO),
-    "imaml": ({"inner_lr": 0.5, "inner_steps": 5, "proximal": 0.5}, ZERO),
+    "imaml": ({"inner_lr": 0.3, "inner_steps": 6, "proximal": 0.1, "adapt": ["head.*"]}, ZERO),
     "protonet": ({}, {}),
     "protomaml": ({"inner_lr": 0.1}, {}),
     "r2d2": ({}, {}),
