@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from metadist.config import RunConfig
+from metadist.config.presets import is_own
 from metadist.errors import UsageError
 from metadist.evaluate import Report, mean_ci95
 from metadist.objectives import Objective, build_objective, regression
 from metadist.parts import in_units
-from metadist.presets import is_own
 from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import ParquetSource, build_source, targets_of
 from metadist.tasks import Batch, TaskSource

@@ -17,11 +17,11 @@ import numpy as np
 from metadist.baselines import figures_of, metric_of, run_baselines
 from metadist.checkpoint import steps
 from metadist.config import AlgorithmConfig, RunConfig
+from metadist.config.presets import ONE_PASS, OWN
+from metadist.config.resolve import resolve
 from metadist.errors import DataError
 from metadist.evaluate import Report, evaluate
 from metadist.parameters import flatten
-from metadist.presets import ONE_PASS, OWN
-from metadist.resolution import resolve
 from metadist.run import train
 from metadist.run_folder import is_used, read_config
 from metadist.run_reader import evaluate_run, load_run, opened

@@ -17,6 +17,8 @@ from cluster import Event
 from metadist import numerics, run_folder
 from metadist.canary import canary_of
 from metadist.config import RunConfig
+from metadist.config.fingerprint import fingerprint, numbers_of
+from metadist.config.load import load_config
 from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError, UsageError
 from metadist.failed import marked, refuse_failed
@@ -31,7 +33,6 @@ from metadist.pictures import draw
 from metadist.plan_line import plan_line
 from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
-from metadist.settings import fingerprint, load_config, numbers_of
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer

@@ -24,8 +24,8 @@ def demo() -> None:
 def _demo(begun: float) -> None:
     from metadist.baselines import run_baselines
     from metadist.commands.train import run_with_progress
+    from metadist.config.load import load_config
     from metadist.run import evaluate_run
-    from metadist.settings import load_config
     from metadist.stores import locate
 
     FOLDER.mkdir(exist_ok=True)

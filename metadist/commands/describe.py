@@ -29,7 +29,7 @@ def describe(
 
 def _run(folder: Path) -> dict[str, Any]:
     from metadist import checkpoint, run_folder
-    from metadist.settings import fingerprint, flat
+    from metadist.config.fingerprint import fingerprint, flat
 
     config, stored = run_folder.read_config(folder), run_folder.read_fingerprint(folder)
     reports = {path.parent.name: path for path in sorted((folder / "evaluation").glob("*/report.json"))}
@@ -53,7 +53,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _model(uri: str) -> dict[str, Any]:
     from metadist.adapter import load_bundle
-    from metadist.settings import flat
+    from metadist.config.fingerprint import flat
 
     bundle = load_bundle(uri)
     return {

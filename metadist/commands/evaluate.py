@@ -26,9 +26,9 @@ def evaluate(
 ) -> None:
     """Judge a run on fixed tasks that it has never seen."""
     with guarded():
+        from metadist.config.load import parse_overrides
         from metadist.evidence import run_evidence
         from metadist.run import evaluate_sizes
-        from metadist.settings import parse_overrides
 
         overrides = parse_overrides(set)
         sizes = None if support is None else sizes_of(support)

@@ -28,6 +28,7 @@ from metadist.bundle import (
 )
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig, import_paths
+from metadist.config.fingerprint import fingerprint, numbers_of
 from metadist.errors import DataError
 from metadist.evaluate import save_report
 from metadist.parameters import named_leaves
@@ -35,7 +36,6 @@ from metadist.registry.code import served_code
 from metadist.registry.report import check_one_query, served_report
 from metadist.serving.inputs import RawColumn
 from metadist.serving.user_code import pack_code
-from metadist.settings import fingerprint, numbers_of
 from metadist.sources import ParquetSource, build_source, fitted_digest, fitted_of
 from metadist.tasks import TaskSource
 from metadist.version import __version__

@@ -39,8 +39,8 @@ def _measure(section: Mapping[str, Any], queries: int) -> Cost:
     import torch
 
     from metadist import numerics
+    from metadist.config.load import load_config
     from metadist.parts import build_parts
-    from metadist.settings import load_config
     from metadist.shard import batched
     from metadist.tasks import Batch, Context, Task, TaskSpec
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from metadist.config import ObjectiveConfig
+from metadist.config.load import load_config
 from metadist.errors import ConfigError
 from metadist.objectives import build_objective
-from metadist.settings import load_config
 from metadist.tasks import Batch
 from tests.support.quick import IMAGE_RUN, SMALL_RUN, train_quickly
 
