@@ -13,7 +13,7 @@ from metadist.config.presets import EMBEDDING, check_kind
 from metadist.errors import ConfigError
 from metadist.models import Model, build_model, narrowed
 from metadist.objectives import Objective, build_objective
-from metadist.own_code import search_in
+from metadist.own.code import search_in
 from metadist.tasks import Batch, TaskSpec
 from metadist.transforms.targets import Targets
 

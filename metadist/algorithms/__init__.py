@@ -15,7 +15,7 @@ from metadist.config.presets import ONE_PASS, OWN
 from metadist.errors import ConfigError
 from metadist.models.functional import Model
 from metadist.objectives import Objective
-from metadist.own_code import built
+from metadist.own.code import built
 from metadist.tasks import TaskSpec
 
 __all__ = [

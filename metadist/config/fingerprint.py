@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metadist.config.run import RunConfig, import_paths
-from metadist.own_code import search_in
-from metadist.own_source import hashes_of
+from metadist.own.code import search_in
+from metadist.own.source import hashes_of
 
 # Sections that cannot change a number: another value never stands in the way of a resume.
 OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description", "code_path", "working_dir")

@@ -7,7 +7,7 @@ from metadist.config.objective import ClassificationOptions, objective_options
 from metadist.config.presets import is_own
 from metadist.errors import ConfigError
 from metadist.objectives.supervised import Objective, classification, mean_over_examples, regression
-from metadist.own_code import built
+from metadist.own.code import built
 
 __all__ = ["Objective", "build_objective", "classification", "mean_over_examples", "regression"]
 

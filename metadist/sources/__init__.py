@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from metadist.config import RunConfig
 from metadist.config.presets import is_own
 from metadist.errors import ConfigError
-from metadist.own_code import built, search_in
+from metadist.own.code import built, search_in
 from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource

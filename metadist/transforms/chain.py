@@ -22,7 +22,7 @@ from metadist.config.transforms import (
     Transform,
 )
 from metadist.errors import ConfigError, DataError
-from metadist.own_code import built, guarded
+from metadist.own.code import built, guarded
 from metadist.transforms.images import augment_step, pixels_step
 from metadist.transforms.numbers import log1p_step, one_hot_step, standardize_step
 from metadist.transforms.pretrained import pretrained_step
