@@ -18,9 +18,9 @@ from metadist.config import RunConfig
 from metadist.config.presets import is_own
 from metadist.errors import UsageError
 from metadist.evaluate import Report, mean_ci95
+from metadist.folder.run_folder import read_config, read_fingerprint
 from metadist.objectives import Objective, build_objective, regression
 from metadist.parts import in_units
-from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import ParquetSource, build_source, targets_of
 from metadist.tasks import Batch, TaskSource
 from tasks_store.generators.customers import NAME, bayes_optimum

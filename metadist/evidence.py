@@ -21,9 +21,9 @@ from metadist.config.presets import ONE_PASS, OWN
 from metadist.config.resolve import resolve
 from metadist.errors import DataError
 from metadist.evaluate import Report, evaluate
+from metadist.folder.run_folder import is_used, read_config
 from metadist.parameters import flatten
 from metadist.run import train
-from metadist.run_folder import is_used, read_config
 from metadist.run_reader import evaluate_run, load_run, opened
 
 POOLED = Path("baselines") / "pooled"

@@ -14,20 +14,21 @@ import numpy as np
 
 import cluster
 from cluster import Event
-from metadist import numerics, run_folder
+from metadist import numerics
 from metadist.canary import canary_of
 from metadist.config import RunConfig
 from metadist.config.fingerprint import fingerprint, numbers_of
 from metadist.config.load import load_config
 from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError, UsageError
-from metadist.failed import marked, refuse_failed
 from metadist.failures import translated
+from metadist.folder import run_folder
+from metadist.folder.failed import marked, refuse_failed
+from metadist.folder.ownership import Owner, owned
 from metadist.groups import Place, chosen, open_group, place_of
 from metadist.interruption import Interruption, watched
 from metadist.opening import open_journal, tell_left_out
 from metadist.outer import Outer
-from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.plan_line import plan_line

@@ -21,15 +21,16 @@ def describe(
 ) -> None:
     """Lineage, figures, and how to serve it."""
     with guarded():
-        from metadist.run_folder import is_used
+        from metadist.folder.run_folder import is_used
 
         result = _run(Path(target)) if is_used(Path(target)) else _model(target)
         emit(result, as_json=json, lines=lambda: _lines(result))
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    from metadist import checkpoint, run_folder
+    from metadist import checkpoint
     from metadist.config.fingerprint import fingerprint, flat
+    from metadist.folder import run_folder
 
     config, stored = run_folder.read_config(folder), run_folder.read_fingerprint(folder)
     reports = {path.parent.name: path for path in sorted((folder / "evaluation").glob("*/report.json"))}

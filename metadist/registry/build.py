@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from metadist import numerics, run_folder
+from metadist import numerics
 from metadist.adapter import Adapter
 from metadist.bundle import (
     ENCODER,
@@ -31,6 +31,7 @@ from metadist.config import RunConfig, import_paths
 from metadist.config.fingerprint import fingerprint, numbers_of
 from metadist.errors import DataError
 from metadist.evaluate import save_report
+from metadist.folder import run_folder
 from metadist.parameters import named_leaves
 from metadist.registry.code import served_code
 from metadist.registry.report import check_one_query, served_report

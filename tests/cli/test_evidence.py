@@ -12,7 +12,7 @@ import pytest
 import metadist
 from metadist.baselines import figures_of, verdict_line
 from metadist.evidence import POOLED, run_evidence
-from metadist.run_folder import read_config
+from metadist.folder.run_folder import read_config
 from tests.cli.tiny import Call
 from tests.support.quick import SMALL_RUN
 

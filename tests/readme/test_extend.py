@@ -16,10 +16,10 @@ import metadist
 from metadist.checkpoint import load_checkpoint, steps
 from metadist.cli import app
 from metadist.errors import DataError, FingerprintMismatch
+from metadist.folder.run_folder import read_config
 from metadist.parameters import named_leaves
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
-from metadist.run_folder import read_config
 from tests.support.documents import document
 from tests.support.quick import all_workers_at_the_start, happened
 

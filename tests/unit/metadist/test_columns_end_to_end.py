@@ -19,11 +19,11 @@ from metadist import Run, load_adapter
 from metadist.adapter import Adapter
 from metadist.answer import answer
 from metadist.errors import DataError, FingerprintMismatch
+from metadist.folder.run_folder import FINGERPRINT, read_fingerprint
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.flavour import _signature
 from metadist.registry.report import raw_tasks
-from metadist.run_folder import FINGERPRINT, read_fingerprint
 from metadist.sources import build_source, fitted_of
 from metadist.transforms.chain import digest_of
 from metadist.transforms.targets import fitted_arrays
