@@ -18,7 +18,7 @@ from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
 from metadist.folder import run_folder
 from metadist.folder.ownership import owned
-from metadist.groups import open_group, place_of
+from metadist.launch.groups import open_group, place_of
 from metadist.parameters import MetaParams, layout_of
 from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri
