@@ -22,9 +22,9 @@ def demo() -> None:
 
 
 def _demo(begun: float) -> None:
-    from metadist.baselines import run_baselines
     from metadist.commands.train import run_with_progress
     from metadist.config.load import load_config
+    from metadist.evidence.baselines import run_baselines
     from metadist.run import evaluate_run
     from metadist.stores import locate
 

@@ -66,7 +66,7 @@ class Cell:
 def run_cell(name: str, mode: str, store: str, shots: int, tasks: int, filters: int) -> Cell:
     """Train, and judge on the fixed test tasks."""
     import metadist
-    from metadist.baselines import run_baselines
+    from metadist.evidence.baselines import run_baselines
     from tests.support.quick import train_quickly
 
     section, model = SETTINGS[name]

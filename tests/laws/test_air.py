@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 import metadist
 from metadist import Run
-from metadist.baselines import VERDICTS
 from metadist.cli import app
 from metadist.config.load import load_config
-from metadist.evidence import POOLED
+from metadist.evidence.baselines import VERDICTS
+from metadist.evidence.controls import POOLED
 from metadist.folder.run_folder import read_config
 from metadist.registry.report import raw_tasks
 from metadist.sources import build_source

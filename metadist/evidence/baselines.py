@@ -1,4 +1,4 @@
-"""What the support set alone gives, without any network. `metadist.evidence` has the baselines with one.
+"""What the support set alone gives, without any network. `metadist.evidence.controls` has the baselines with one.
 
 Each baseline sees exactly the fixed tasks of a report and is compared with it in pairs.
 """
