@@ -20,12 +20,12 @@ from torch import Tensor
 from metadist import numerics
 from metadist.algorithms import Adapted
 from metadist.algorithms.interface import keeps_statistics
-from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, TRANSFORMS, WEIGHTS, Bundle, read_bundle
 from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
 from metadist.models.functional import Inputs
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
+from metadist.serving.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, TRANSFORMS, WEIGHTS, Bundle, read_bundle
 from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context

@@ -90,7 +90,7 @@ def _request(bundle: Any) -> dict[str, Any]:
     """A body that the served model answers: the first task of its self-test."""
     import numpy as np
 
-    from metadist.bundle import SELF_TEST
+    from metadist.serving.bundle import SELF_TEST
 
     with np.load(bundle.folder / SELF_TEST, allow_pickle=False) as tasks:
         support_y = tasks["support_y"][0]

@@ -15,7 +15,7 @@ import pytest
 
 from metadist import load_adapter
 from metadist.adapter import Adapter
-from metadist.answer import answer
+from metadist.answers.request import answer
 from metadist.config.presets import PRESETS
 from metadist.errors import DataError, MetadistError, UsageError
 from metadist.registry import build_bundle

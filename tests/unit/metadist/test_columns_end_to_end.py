@@ -17,7 +17,7 @@ import pytest
 import metadist
 from metadist import Run, load_adapter
 from metadist.adapter import Adapter
-from metadist.answer import answer
+from metadist.answers.request import answer
 from metadist.errors import DataError, FingerprintMismatch
 from metadist.folder.run_folder import FINGERPRINT, read_fingerprint
 from metadist.registry import build_bundle

@@ -14,10 +14,10 @@ import torch
 
 from metadist import Run, load_config, params_sha256
 from metadist.adapter import Adapter
+from metadist.answers.tables import answer_groups
 from metadist.config.transforms import Transform
 from metadist.errors import ConfigError, DataError
 from metadist.evidence.baselines import run_baselines
-from metadist.many_tables import answer_groups
 from metadist.registry import build_bundle
 from metadist.registry.report import raw_tasks
 from metadist.run import evaluate_run

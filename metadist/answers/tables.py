@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metadist.adapter import Adapter, probabilities
+from metadist.answers.groups import PASS, SHOWN, Grouped, Rows, States, adapt_groups, predict_groups
 from metadist.errors import DataError
-from metadist.many import PASS, SHOWN, Grouped, Rows, States, adapt_groups, predict_groups
 from metadist.serving.states import StateWriter, read_states
 from metadist.serving.tables import input_values, label_name, label_values, read_table, write_answers
 
