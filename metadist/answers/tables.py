@@ -122,7 +122,7 @@ class _Answers:
         target = self.adapter.bundle.target
         for group, rows, outputs in predict_groups(self.adapter, states, query, query_x):
             if target is not None:
-                for row, value in zip(rows, self.adapter.in_units(outputs).tolist(), strict=True):
+                for row, value in zip(rows, self.adapter.columns.in_units(outputs).tolist(), strict=True):
                     self.predicted[row] = value
                 continue
             table = probabilities(outputs)

@@ -81,7 +81,9 @@ def test_an_example_is_trained_judged_registered_and_adapts(name: str, folder: P
         assert list(report["one_query_at_a_time"])[:2] == ["close", "ci95"]
         assert {"error", "close", "loss"} <= set(report["one_query_at_a_time"])
     if name == "profiles":
-        assert kept == {"my_transform.py"} and adapter.chain.states[0]["usual"].shape == adapter.bundle.input.shape
+        assert (
+            kept == {"my_transform.py"} and adapter.columns.chain.states[0]["usual"].shape == adapter.bundle.input.shape
+        )
         assert adapter.bundle.spec.input_shape == (sum(adapter.bundle.input.shape),)
     if name == "lines":
         assert kept == set() and adapter.bundle.facts["fingerprints"]["store"] == "noisy lines"
