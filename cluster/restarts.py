@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+
+from cluster.options import RayOptions
 
 _LONGEST_PAUSE_S = 60.0
 
@@ -27,6 +30,56 @@ class RestartBudget:
     def renewed(self) -> float | None:
         """When there is one again, at the latest; None: never."""
         return self._spent[0] + self._window_s if self._limit else None
+
+
+class Vacancies:
+    """The slots that are without a worker, and when each gets another. The clock is the caller's.
+
+    >>> vacancies = Vacancies(RayOptions(num_workers=2, max_restarts=1, restart_window_s=60))
+    >>> vacancies.lost(0, now=0), vacancies.lost(1, now=1)
+    (0.0, None)
+    >>> vacancies.coming, list(vacancies.due(now=1)), vacancies.times, list(vacancies.due(now=60))
+    (1, [0], [60], [1])
+    """
+
+    def __init__(self, options: RayOptions) -> None:
+        self._budget = RestartBudget(options.restart_budget, options.restart_window_s)
+        self._losses = [0] * options.slots  # in a row, without a result between
+        self._due: dict[int, float] = {}  # slot -> when its worker is created again
+        self._unpaid: list[int] = []  # slots that wait for the budget
+
+    @property
+    def coming(self) -> int:
+        """How many slots get another worker, now or after a pause."""
+        return len(self._due)
+
+    @property
+    def times(self) -> list[float]:
+        """When something is due, or a restart can be paid for again."""
+        renewed = self._budget.renewed() if self._unpaid else None
+        return [*self._due.values(), *([] if renewed is None else [renewed])]
+
+    def lost(self, slot: int, now: float) -> float | None:
+        """A slot lost its worker; the pause before it gets another, in seconds. None: it waits for the budget."""
+        self._losses[slot] += 1
+        if not self._budget.spend(now):
+            self._unpaid.append(slot)
+            return None
+        pause = pause_before(self._losses[slot])
+        self._due[slot] = now + pause
+        return pause
+
+    def answered(self, slot: int) -> None:
+        """Its worker gave a result."""
+        self._losses[slot] = 0
+
+    def due(self, now: float) -> Iterator[int]:
+        """The slots whose workers are to be created now; each is vacant until it is taken."""
+        while self._unpaid and self._budget.spend(now):
+            self._due[self._unpaid.pop()] = now
+        for slot in [slot for slot, due in self._due.items() if due <= now]:
+            del self._due[slot]
+            yield slot
 
 
 def pause_before(losses: int) -> float:

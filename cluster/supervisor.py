@@ -21,7 +21,7 @@ from cluster.faults import describe_fault, is_place_fault
 from cluster.group import Event, OnEvent
 from cluster.nodes import Strikes, describe_resources, draining
 from cluster.options import RayOptions
-from cluster.restarts import RestartBudget, pause_before
+from cluster.restarts import Vacancies
 from cluster.spawn import Worker, kill, spawn
 
 _LOOK_EVERY_S = 2.0  # at the nodes
@@ -44,12 +44,9 @@ class Supervisor:
         self._options = options
         self._canary = expected
         self._on_event = on_event
-        self._budget = RestartBudget(options.restart_budget, options.restart_window_s)
+        self._vacancies = Vacancies(options)
         self._strikes = Strikes()
         self._created = [0] * options.slots
-        self._losses = [0] * options.slots  # in a row, without a result between
-        self._due: dict[int, float] = {}  # slot -> when its worker is created again
-        self._unpaid: list[int] = []  # slots that wait for the budget
         self._workers: dict[str, Worker] = {}
         self._starting: dict[ObjectRef[Any], Worker] = {}
         self._capacity = Capacity(options, monotonic())
@@ -71,7 +68,7 @@ class Supervisor:
     @property
     def coming(self) -> bool:
         """Whether a worker is being started, or soon will be."""
-        return bool(self._starting or self._due)
+        return bool(self._starting or self._vacancies.coming)
 
     @property
     def ready(self) -> list[Worker]:
@@ -92,7 +89,7 @@ class Supervisor:
     def answered(self, worker: Worker) -> None:
         """It gave a result: neither it nor its node is to be suspected."""
         worker.misses = 0
-        self._losses[worker.slot] = 0
+        self._vacancies.answered(worker.slot)
         self._strikes.answered(worker.node)
 
     def greet(self, ref: ObjectRef[Any]) -> Worker | None:
@@ -149,21 +146,18 @@ class Supervisor:
         now = monotonic()
         if worker.node:
             self._strike(worker.node, now, strikes, reason)
-        self._losses[worker.slot] += 1
-        if not self._budget.spend(now):
+        pause = self._vacancies.lost(worker.slot, now)
+        if pause is None:
             self.tell("worker_not_replaced", worker=worker.id, slot=worker.slot, reason=reason)
-            self._unpaid.append(worker.slot)
             self.check_alive()
             return
-        pause = pause_before(self._losses[worker.slot])
         if pause:
             self.tell("worker_delayed", slot=worker.slot, delay_s=pause)
-        self._due[worker.slot] = now + pause
         self._recreate(now)
 
     def check_alive(self) -> None:
         """Raises WorkersLost if fewer workers are left than the group needs to go on."""
-        alive = sum(not worker.leaving for worker in self._workers.values()) + len(self._due)
+        alive = sum(not worker.leaving for worker in self._workers.values()) + self._vacancies.coming
         needed = workers_needed(self._options, warm=True)
         if alive < needed:
             raise WorkersLost(
@@ -194,10 +188,7 @@ class Supervisor:
 
     def patience(self) -> float | None:
         """Seconds until ``tend`` or ``check_capacity`` has something to do; None: never."""
-        times = list(self._due.values())
-        renewed = self._budget.renewed() if self._unpaid else None
-        if renewed is not None:
-            times.append(renewed)
+        times = self._vacancies.times
         self._observe()
         if self._capacity.deadline is not None:
             times.append(self._capacity.deadline)
@@ -242,10 +233,7 @@ class Supervisor:
         self._capacity.observe(ready=len(self.ready), coming=self.coming, now=monotonic())
 
     def _recreate(self, now: float) -> None:
-        while self._unpaid and self._budget.spend(now):
-            self._due[self._unpaid.pop()] = now
-        for slot in [slot for slot, due in self._due.items() if due <= now]:
-            del self._due[slot]
+        for slot in self._vacancies.due(now):
             self._create(slot)
 
     def _create(self, slot: int) -> None:

@@ -31,7 +31,7 @@ _HOME = {
     "evaluate_run": "run",
     "leaves": "parameters",
     "load_adapter": "adapter",
-    "load_config": "settings",
+    "load_config": "config.load",
     "load_run": "run",
     "meta_gradient": "loop",
     "open_tasks": "loop",
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from metadist.adapter import load_adapter
     from metadist.algorithms import MetaAlgorithm, build_algorithm
     from metadist.config import RunConfig
+    from metadist.config.load import load_config
     from metadist.errors import MetadistError
     from metadist.loop import meta_gradient, open_tasks, parts_of
     from metadist.models import build_model
@@ -82,7 +83,6 @@ if TYPE_CHECKING:
     from metadist.parameters import MetaParams, leaves, params_sha256
     from metadist.registry import register
     from metadist.run import Run, evaluate_run, load_run, train
-    from metadist.settings import load_config
     from metadist.tasks import Batch, Context, Task, TaskSpec
     from metadist.trainer import Observer
     from tasks_store import write_store

@@ -20,18 +20,15 @@ from torch import Tensor
 from metadist import numerics
 from metadist.algorithms import Adapted
 from metadist.algorithms.interface import keeps_statistics
-from metadist.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, TRANSFORMS, WEIGHTS, Bundle, read_bundle
 from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
-from metadist.models.functional import Inputs
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
+from metadist.serving.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.serving.columns import Columns
 from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
-from metadist.transforms import Chain, read_chain
-from metadist.transforms.step import tensors_of
-from metadist.transforms.targets import Targets, inputs_of, targets_of
 
 MAX_INNER_STEPS = 1000
 
@@ -83,10 +80,10 @@ class Predictor:
         self.classes, self.inner_steps, self.support_loss = classes, inner_steps, support_loss
 
     def outputs(self, query_x: Any) -> NDArray[np.float32]:
-        """The model's raw outputs: logits (M, ways), or values (M, D) before `Adapter.in_units`. All queries go through
+        """The model's raw outputs: logits (M, ways), or values (M, D) before `Columns.in_units`. All queries go through
         in one pass."""
         with self._adapter.computing():
-            x = self._adapter.tensor(raw_inputs(query_x, self._adapter.bundle.input, "query_x"))
+            x = self._adapter.columns.tensor(raw_inputs(query_x, self._adapter.bundle.input, "query_x"))
             return np.asarray(self._adapter.algorithm.predict(self._adapted, x))
 
     def predict_proba(self, query_x: Any) -> NDArray[np.float32]:
@@ -99,7 +96,7 @@ class Predictor:
         """A label a query (M,); for a regression values (M, *target shape)."""
         target = self._adapter.bundle.target
         if target is not None:
-            return self._adapter.in_units(self.outputs(query_x))
+            return self._adapter.columns.in_units(self.outputs(query_x))
         return np.asarray(np.array(self.classes)[self.predict_proba(query_x).argmax(-1)])
 
 
@@ -123,10 +120,10 @@ class Adapter:
                 "options": {**config.model.options, **shape},
             }
         )
-        self.chain, self.targets = _read_transforms(bundle)
+        self.columns = Columns(bundle)
         with self.computing():
             _, self.objective, self.algorithm = build_parts(
-                config.model_copy(update={"model": settings}), bundle.spec, self.targets
+                config.model_copy(update={"model": settings}), bundle.spec, self.columns.targets
             )
         self.meta = _read_weights(bundle)
         self.context = Context(
@@ -193,19 +190,6 @@ class Adapter:
             numerics.pin(self.bundle.config.engine.threads)
             yield
 
-    def tensor(self, raw: NDArray[Any]) -> Inputs:
-        """Raw inputs (N, *stored shape), transformed as in training, in aligned memory."""
-        found = self.tensors(raw[None])  # with a leading task axis, as in training
-        return {name: leaf[0] for name, leaf in found.items()} if isinstance(found, dict) else found[0]
-
-    def nothing(self) -> Batch:
-        """A support set without examples: one row without weight, as in training and evaluation."""
-        column, target = self.bundle.input, self.bundle.target
-        text = column.dtype == "string"
-        raw = np.full((1, *column.shape), "" if text else 0, object if text else np.float32)
-        width = self.bundle.spec.outputs if target is not None else 1
-        return Batch(self.tensor(raw), torch.zeros(1, width), torch.zeros(1))
-
     @property
     def takes_nothing(self) -> bool:
         """Whether it was trained to answer without a support set."""
@@ -217,21 +201,6 @@ class Adapter:
         """Whether a query's answer does not depend on the other queries of the pass."""
         return keeps_statistics(self.bundle.config.algorithm.normalisation)
 
-    def tensors(self, raw: NDArray[Any]) -> Inputs:
-        """Raw inputs of T tasks (T, N, *stored shape), transformed as in training."""
-        return tensors_of(self.chain(raw))
-
-    def scaled(self, y: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Targets (N, D) as stored to those that the model was trained on."""
-        return y if self.targets is None else self.targets.scaled(y[None])[0]
-
-    def in_units(self, outputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs (M, D) of a regression as values (M, *target shape) in the units of the target column."""
-        if self.targets is not None:
-            return self.targets.values(outputs)
-        assert self.bundle.target is not None
-        return outputs.reshape(len(outputs), *self.bundle.target.shape)
-
     def _predictors(self, x: Any, y: Any, inner_steps: int | None, *, every: bool) -> list[Predictor]:
         num_steps = checked_steps(self.inner_steps if inner_steps is None else inner_steps)
         raw = raw_inputs(x, self.bundle.input, "support_x", empty=self.takes_nothing)
@@ -240,9 +209,9 @@ class Adapter:
             classes, labels = class_labels(y, len(raw), self.bundle.spec.outputs)
             support_y = aligned(labels)
         else:
-            support_y = aligned(self.scaled(targets(y, len(raw), self.bundle.target)))
+            support_y = aligned(self.columns.scaled(targets(y, len(raw), self.bundle.target)))
         with self.computing():
-            support = Batch(self.tensor(raw), support_y) if len(raw) else self.nothing()
+            support = Batch(self.columns.tensor(raw), support_y) if len(raw) else self.columns.nothing()
             steps = range(num_steps + 1) if every else (0, num_steps)
             if every:
                 states = self.algorithm.path(self.meta, support, self.context, num_steps=num_steps)
@@ -270,18 +239,6 @@ def checked_steps(inner_steps: Any) -> int:
     if not whole or not 0 <= inner_steps <= MAX_INNER_STEPS:
         raise UsageError(f"inner_steps is {inner_steps!r}; use a whole number from 0 to {MAX_INNER_STEPS}")
     return int(inner_steps)
-
-
-def _read_transforms(bundle: Bundle) -> tuple[Chain, Targets | None]:
-    """Those of the inputs, and those of the targets where these have any."""
-    path, tasks, fitted = bundle.folder / TRANSFORMS, bundle.config.tasks, {}
-    if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            fitted = dict(kept)
-    inputs = read_chain(tasks.transform, inputs_of(fitted))
-    if bundle.target is None or not tasks.target_transform:
-        return inputs, None
-    return inputs, Targets.of(read_chain(tasks.target_transform, targets_of(fitted)), bundle.target.shape)
 
 
 def _read_weights(bundle: Bundle) -> MetaParams:

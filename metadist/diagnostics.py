@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from metadist.config import RunConfig
+from metadist.config.presets import ONE_PASS, OWN
 from metadist.evaluate import Report
-from metadist.presets import ONE_PASS, OWN
 
 
 def warnings_of(report: Report, config: RunConfig) -> list[str]:

@@ -28,8 +28,8 @@ from cluster import OrderedFold
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig, TasksConfig, Transform
+from metadist.config.resolve import default_shard_size
 from metadist.parameters import MetaParams, layout_of, unflatten
-from metadist.resolution import default_shard_size
 from metadist.shard import batched, context_of, part_of
 from metadist.sources import build_source
 from metadist.sources.parquet import ParquetSource

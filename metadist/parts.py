@@ -9,11 +9,11 @@ from torch import Tensor
 
 from metadist.algorithms import MetaAlgorithm, build_algorithm
 from metadist.config import AlgorithmConfig, RunConfig
+from metadist.config.presets import EMBEDDING, check_kind
 from metadist.errors import ConfigError
 from metadist.models import Model, build_model, narrowed
 from metadist.objectives import Objective, build_objective
-from metadist.own_code import search_in
-from metadist.presets import EMBEDDING, check_kind
+from metadist.own.code import search_in
 from metadist.tasks import Batch, TaskSpec
 from metadist.transforms.targets import Targets
 

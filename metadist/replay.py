@@ -10,9 +10,9 @@ from cluster import LocalGroup, Partial
 from metadist import checkpoint, numerics
 from metadist.config import RunConfig
 from metadist.errors import UsageError
+from metadist.folder.run_folder import read_fingerprint
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
-from metadist.run_folder import read_fingerprint
 from metadist.run_reader import load_run
 from metadist.shard import TaskScores
 from metadist.sums import dropped_keys

@@ -14,28 +14,30 @@ import numpy as np
 
 import cluster
 from cluster import Event
-from metadist import numerics, run_folder
-from metadist.canary import canary_of
+from metadist import numerics
 from metadist.config import RunConfig
+from metadist.config.fingerprint import fingerprint, numbers_of
+from metadist.config.load import load_config
 from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError, UsageError
-from metadist.failed import marked, refuse_failed
 from metadist.failures import translated
-from metadist.groups import Place, chosen, open_group, place_of
+from metadist.folder import run_folder
+from metadist.folder.failed import marked, refuse_failed
+from metadist.folder.ownership import Owner, owned
 from metadist.interruption import Interruption, watched
-from metadist.opening import open_journal, tell_left_out
+from metadist.launch.canary import canary_of
+from metadist.launch.groups import Place, chosen, open_group, place_of
+from metadist.launch.opening import open_journal, tell_left_out
+from metadist.launch.plan_line import plan_line
+from metadist.launch.resume import Accept, Start, accept_of, start_of
+from metadist.launch.trial import check_own
 from metadist.outer import Outer
-from metadist.ownership import Owner, owned
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
-from metadist.plan_line import plan_line
-from metadist.resume import Accept, Start, accept_of, start_of
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
-from metadist.settings import fingerprint, load_config, numbers_of
 from metadist.stores import locate
 from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
 from metadist.trainer import Observer, Outcome, Trainer
-from metadist.trial import check_own
 from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists, parcel_of
 
 __all__ = ["Run", "default_run_dir", "dry_run", "evaluate_run", "evaluate_sizes", "load_run", "train"]

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster import WorkerGroup
-from metadist import checkpoint, numerics, run_folder
+from metadist import checkpoint, numerics
 from metadist.algorithms import MetaAlgorithm
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig
 from metadist.errors import CheckpointDamaged, ConfigError, RunFolderBusy
 from metadist.evaluate import Report, evaluate, save_report
 from metadist.failures import translated
-from metadist.groups import open_group, place_of
-from metadist.ownership import owned
+from metadist.folder import run_folder
+from metadist.folder.ownership import owned
+from metadist.launch.groups import open_group, place_of
 from metadist.parameters import MetaParams, layout_of
 from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.tracking import Journal, MlflowMirror, read_events, resolve_tracking_uri

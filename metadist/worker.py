@@ -12,17 +12,17 @@ from safetensors.torch import load_file, save_file
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm, adapted_leaves
 from metadist.config import RunConfig, import_paths
+from metadist.config.fingerprint import CODE, code_of
+from metadist.config.presets import OWN
 from metadist.errors import ConfigError, DataError
 from metadist.models import Model
 from metadist.models.probe import probe
 from metadist.objectives import Objective
-from metadist.own_code import search_in
+from metadist.own.code import search_in
+from metadist.own.parcel import packed, unpacked
 from metadist.parameters import Layout, layout_of, tree_digest
-from metadist.parcel import packed, unpacked
 from metadist.parts import algorithm_for, build_parts, takes_features, widest
-from metadist.presets import OWN
 from metadist.returned import check_initial
-from metadist.settings import CODE, code_of
 from metadist.shard import make_engine, make_shard_function
 from metadist.sources import build_shapes, build_source, fitted_of, targets_of
 from metadist.tasks import TaskSource
@@ -107,7 +107,7 @@ class ShardFactory:
         frozen_sha256: Digest that these leaves must have.
         code: The driver's source files of the user's own parts, with their SHA-256.
         fitted: What the driver's transforms learned from the training split.
-        parcel: These source files themselves, and what else travels with them, by name; see `metadist.parcel`.
+        parcel: These source files themselves, and what else travels with them, by name; see `metadist.own.parcel`.
     """
 
     config: RunConfig

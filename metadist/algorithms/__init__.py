@@ -1,4 +1,4 @@
-"""Meta-learning algorithms by name: one file a family; `metadist.presets` says which switches a name sets."""
+"""Meta-learning algorithms by name: one file a family; `metadist.config.presets` says which switches a name sets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from metadist.algorithms.protonet import protonet
 from metadist.algorithms.r2d2 import r2d2
 from metadist.algorithms.reptile import reptile
 from metadist.config import AlgorithmConfig
+from metadist.config.presets import ONE_PASS, OWN
 from metadist.errors import ConfigError
 from metadist.models.functional import Model
 from metadist.objectives import Objective
-from metadist.own_code import built
-from metadist.presets import ONE_PASS, OWN
+from metadist.own.code import built
 from metadist.tasks import TaskSpec
 
 __all__ = [

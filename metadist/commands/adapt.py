@@ -43,7 +43,7 @@ def adapt(
             assert support is not None
             result = _adapt(adapter, support, query, out, label, inner_steps)
         else:
-            from metadist.many_tables import answer_groups, answer_states
+            from metadist.answers.tables import answer_groups, answer_states
 
             if states is not None:
                 result = answer_states(adapter, states, query, out, group=group)

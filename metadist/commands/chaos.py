@@ -28,8 +28,8 @@ def chaos(
     """Train a recipe undisturbed and disturbed, and compare the bits."""
     with guarded():
         from metadist.chaos import Storm, qualify
+        from metadist.config.load import load_config, parse_overrides
         from metadist.errors import GateRefused, UsageError
-        from metadist.settings import load_config, parse_overrides
 
         overrides = parse_overrides(set)
         config = load_config(recipe, overrides)  # mistakes show before anything is started

@@ -21,8 +21,8 @@ def compare(
 ) -> None:
     """Compare the best checkpoints of two runs, task by task."""
     with guarded():
-        from metadist.compare import compared, judged
-        from metadist.compare import latex as as_latex
+        from metadist.evidence.compare import compared, judged
+        from metadist.evidence.compare import latex as as_latex
 
         found = compared(*(judged(run_dir, split, say) for run_dir in (run_a, run_b)))
         emit(found, as_json=json, lines=lambda: iter([as_latex(found)]) if latex else _lines(found))

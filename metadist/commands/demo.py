@@ -22,10 +22,10 @@ def demo() -> None:
 
 
 def _demo(begun: float) -> None:
-    from metadist.baselines import run_baselines
     from metadist.commands.train import run_with_progress
+    from metadist.config.load import load_config
+    from metadist.evidence.baselines import run_baselines
     from metadist.run import evaluate_run
-    from metadist.settings import load_config
     from metadist.stores import locate
 
     FOLDER.mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def _register(run_dir: Path) -> dict[str, Any]:
 def _adapt(uri: str, run_dir: Path) -> None:
     """Load the registered model and adapt it on one unseen task."""
     from metadist.adapter import load_adapter
-    from metadist.run_folder import read_config, read_fingerprint
+    from metadist.folder.run_folder import read_config, read_fingerprint
     from metadist.seeding import generator
     from metadist.sources.parquet import ParquetSource
     from tasks_store import EpisodeSpec, draw_episode

@@ -21,15 +21,16 @@ def describe(
 ) -> None:
     """Lineage, figures, and how to serve it."""
     with guarded():
-        from metadist.run_folder import is_used
+        from metadist.folder.run_folder import is_used
 
         result = _run(Path(target)) if is_used(Path(target)) else _model(target)
         emit(result, as_json=json, lines=lambda: _lines(result))
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    from metadist import checkpoint, run_folder
-    from metadist.settings import fingerprint, flat
+    from metadist import checkpoint
+    from metadist.config.fingerprint import fingerprint, flat
+    from metadist.folder import run_folder
 
     config, stored = run_folder.read_config(folder), run_folder.read_fingerprint(folder)
     reports = {path.parent.name: path for path in sorted((folder / "evaluation").glob("*/report.json"))}
@@ -53,7 +54,7 @@ def _run(folder: Path) -> dict[str, Any]:
 
 def _model(uri: str) -> dict[str, Any]:
     from metadist.adapter import load_bundle
-    from metadist.settings import flat
+    from metadist.config.fingerprint import flat
 
     bundle = load_bundle(uri)
     return {
@@ -89,7 +90,7 @@ def _request(bundle: Any) -> dict[str, Any]:
     """A body that the served model answers: the first task of its self-test."""
     import numpy as np
 
-    from metadist.bundle import SELF_TEST
+    from metadist.serving.bundle import SELF_TEST
 
     with np.load(bundle.folder / SELF_TEST, allow_pickle=False) as tasks:
         support_y = tasks["support_y"][0]

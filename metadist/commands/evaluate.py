@@ -26,9 +26,9 @@ def evaluate(
 ) -> None:
     """Judge a run on fixed tasks that it has never seen."""
     with guarded():
-        from metadist.evidence import run_evidence
+        from metadist.config.load import parse_overrides
+        from metadist.evidence.controls import run_evidence
         from metadist.run import evaluate_sizes
-        from metadist.settings import parse_overrides
 
         overrides = parse_overrides(set)
         sizes = None if support is None else sizes_of(support)
@@ -94,7 +94,7 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _baselines(report: Mapping[str, Any], metric: str, indent: str) -> Iterator[str]:
     """A line for each baseline, and one for what they say together."""
-    from metadist.baselines import verdict_line
+    from metadist.evidence.baselines import verdict_line
 
     baselines = report.get("baselines", {})
     for name, figures in baselines.items():

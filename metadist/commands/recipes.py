@@ -19,7 +19,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one.")] 
     with guarded():
         import yaml
 
-        from metadist.settings import recipe_names, recipe_text
+        from metadist.config.load import recipe_names, recipe_text
 
         if name is not None:
             text = recipe_text(name)

@@ -34,8 +34,8 @@ def train(
 ) -> None:
     """Meta-train a recipe."""
     with guarded():
+        from metadist.config.load import load_config, parse_overrides
         from metadist.errors import EXIT_TRACKING_INCOMPLETE
-        from metadist.settings import load_config, parse_overrides
 
         overrides = parse_overrides(set)
         if init_from is not None:
@@ -58,10 +58,10 @@ def train(
 
 def run_with_progress(recipe: str, overrides: Mapping[str, Any], run_dir: Path | None, **how: Any) -> dict[str, Any]:
     """Train with a progress bar and a line for each evaluation; ``how`` as for `metadist.train`. The run's summary."""
+    from metadist.config.load import load_config
     from metadist.evaluate import Report
     from metadist.run import default_run_dir
     from metadist.run import train as run_train
-    from metadist.settings import load_config
     from metadist.trainer import Observer
 
     config = load_config(recipe, overrides)

@@ -12,7 +12,7 @@ from metadist.errors import ModelError
 from metadist.models import conv4, encoder, gru, mlp, resnet12, transformer
 from metadist.models.functional import Model, functional_model, narrowed
 from metadist.models.weights import load_weights
-from metadist.own_code import imported
+from metadist.own.code import imported
 from metadist.tasks import TaskSpec
 
 __all__ = ["SHIPPED", "Model", "build_model", "functional_model", "narrowed"]

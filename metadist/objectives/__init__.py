@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from metadist.config import ObjectiveConfig
+from metadist.config.objective import ClassificationOptions, objective_options
+from metadist.config.presets import is_own
 from metadist.errors import ConfigError
-from metadist.objective_settings import ClassificationOptions, objective_options
 from metadist.objectives.supervised import Objective, classification, mean_over_examples, regression
-from metadist.own_code import built
-from metadist.presets import is_own
+from metadist.own.code import built
 
 __all__ = ["Objective", "build_objective", "classification", "mean_over_examples", "regression"]
 

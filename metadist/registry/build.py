@@ -13,9 +13,18 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from metadist import numerics, run_folder
+from metadist import numerics
 from metadist.adapter import Adapter
-from metadist.bundle import (
+from metadist.checkpoint import Checkpoint
+from metadist.config import RunConfig, import_paths
+from metadist.config.fingerprint import fingerprint, numbers_of
+from metadist.errors import DataError
+from metadist.evaluate import save_report
+from metadist.folder import run_folder
+from metadist.parameters import named_leaves
+from metadist.registry.code import served_code
+from metadist.registry.report import check_one_query, served_report
+from metadist.serving.bundle import (
     ENCODER,
     FROZEN,
     SELF_TEST,
@@ -26,16 +35,8 @@ from metadist.bundle import (
     read_bundle,
     write_facts,
 )
-from metadist.checkpoint import Checkpoint
-from metadist.config import RunConfig, import_paths
-from metadist.errors import DataError
-from metadist.evaluate import save_report
-from metadist.parameters import named_leaves
-from metadist.registry.code import served_code
-from metadist.registry.report import check_one_query, served_report
 from metadist.serving.inputs import RawColumn
 from metadist.serving.user_code import pack_code
-from metadist.settings import fingerprint, numbers_of
 from metadist.sources import ParquetSource, build_source, fitted_digest, fitted_of
 from metadist.tasks import TaskSource
 from metadist.version import __version__

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from metadist.version import __version__
 
-ROOT = "metadist.answer"
+ROOT = "metadist.answers.request"
 STAYS = frozenset({"metadist.serving.fetch"})  # asks a registry: a served model already has its bundle
 _IMPORT = re.compile(r"^(\s*from )metadist(?=[. ])")
 
@@ -47,7 +47,7 @@ with warnings.catch_warnings(record=True):  # MLflow advises type hints; the sig
             # Imported here: the package lies beside this file only once the model is whole.
             from {package}.adapter import load_adapter
             from {package}.errors import MetadistError
-            from {package}.answer import answer
+            from {package}.answers.request import answer
 
             self._adapter = load_adapter(context.artifacts["bundle"])
             self._answer, self._refusal = answer, MetadistError

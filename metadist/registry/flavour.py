@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from metadist.bundle import Bundle
+from metadist.config.transforms import is_pretrained
 from metadist.registry.code import served_code
-from metadist.transform_settings import is_pretrained
+from metadist.serving.bundle import Bundle
 
 REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch")
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metadist.bundle import Bundle
 from metadist.checkpoint import Checkpoint
 from metadist.errors import ServiceAway, UsageError
 from metadist.registry.build import build_bundle
+from metadist.serving.bundle import Bundle
 from metadist.serving.fetch import TIMEOUT_S, prepare_mlflow
 from metadist.tracking import check_reachable, resolve_tracking_uri, sync
 from metadist.tracking.state import load_run as mirrored

@@ -154,6 +154,6 @@ def _alone(predictor: Predictor, query_x: NDArray[np.float32]) -> NDArray[np.flo
 
 def _scores(adapter: Adapter, outputs: NDArray[np.float32], query_y: NDArray[Any]) -> dict[str, float]:
     values = aligned(outputs)
-    truth = Batch(values, aligned(query_y if adapter.targets is None else adapter.scaled(query_y)))
+    truth = Batch(values, aligned(query_y if adapter.columns.targets is None else adapter.columns.scaled(query_y)))
     loss, metrics = adapter.objective.loss(values, truth), adapter.objective.metrics(values, truth)
     return {"loss": float(loss), **{name: float(value) for name, value in metrics.items()}}

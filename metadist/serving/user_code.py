@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from metadist.errors import DataError
-from metadist.own_code import search_in
-from metadist.own_source import is_importable, module_of, source_of, source_sha256, sources_of
+from metadist.own.code import search_in
+from metadist.own.source import is_importable, module_of, source_of, source_sha256, sources_of
 
 USER_CODE = "user_code"
 

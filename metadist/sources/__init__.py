@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from metadist.config import RunConfig
+from metadist.config.presets import is_own
 from metadist.errors import ConfigError
-from metadist.own_code import built, search_in
-from metadist.presets import is_own
+from metadist.own.code import built, search_in
 from metadist.sources.parquet import ParquetSource
 from metadist.sources.sinusoid import SinusoidSource
 from metadist.tasks import TaskSource

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
+from metadist.config.presets import is_own
+from metadist.config.transforms import Transform, is_pretrained
 from metadist.durable import write_synced, writing
 from metadist.errors import DataError
-from metadist.own_source import hashes_of
-from metadist.presets import is_own
-from metadist.transform_settings import Transform, is_pretrained
+from metadist.own.source import hashes_of
 from metadist.transforms import Chain, build_steps, fit_chain, read_chain
 from metadist.transforms.chain import KEY
 from metadist.transforms.pretrained import tokenizer_file

@@ -12,10 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from metadist.errors import ConfigError, DataError
-from metadist.own_code import built, guarded
-from metadist.presets import is_own
-from metadist.transform_settings import (
+from metadist.config.presets import is_own
+from metadist.config.transforms import (
     AugmentOptions,
     Log1pOptions,
     OneHotOptions,
@@ -23,6 +21,8 @@ from metadist.transform_settings import (
     TokenizeOptions,
     Transform,
 )
+from metadist.errors import ConfigError, DataError
+from metadist.own.code import built, guarded
 from metadist.transforms.images import augment_step, pixels_step
 from metadist.transforms.numbers import log1p_step, one_hot_step, standardize_step
 from metadist.transforms.pretrained import pretrained_step

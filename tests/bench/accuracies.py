@@ -116,7 +116,7 @@ def judge(name: str, mode: str, store: str, shots: int, tasks: int, filters: int
 def pixel_neighbour(store: str, shots: int) -> float:
     """Accuracy of the 1-nearest neighbour of pixels on the same test tasks."""
     import metadist
-    from metadist.baselines import nearest_neighbour
+    from metadist.evidence.baselines import nearest_neighbour
 
     tasks = metadist.open_tasks(store, split="test", ways=5, shots=shots, queries=QUERIES)
     found = tasks.source.fixed("test", 0, TEST_TASKS)

@@ -44,8 +44,8 @@ def _measure(
     import torch
 
     from metadist import numerics
+    from metadist.config.load import load_config
     from metadist.parts import build_parts
-    from metadist.settings import load_config
     from metadist.shard import batched
     from metadist.tasks import Batch, Context, Task, TaskSpec
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import metadist
 from metadist.checkpoint import steps
+from metadist.config.load import load_config
 from metadist.evaluate import evaluate, mean_ci95
 from metadist.parameters import flatten
 from metadist.run_reader import opened
-from metadist.settings import load_config
 from tasks_store import metadist_home
 from tasks_store.importers.request import TableRequest
 from tasks_store.importers.table import import_table

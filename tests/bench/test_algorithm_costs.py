@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metadist.presets import PRESETS
+from metadist.config.presets import PRESETS
 from tests.bench.cost import ROOT, WHAT, cost_of
 
 QUERIES = 3

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from metadist.config.load import load_config
 from metadist.registry import build_bundle
-from metadist.settings import load_config
 from tasks_store.generators.customers import INPUTS, NOISE, population
 from tests.support.quick import train_quickly
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import metadist
-from metadist.baselines import figures_of, verdict_line
-from metadist.evidence import POOLED, run_evidence
-from metadist.run_folder import read_config
+from metadist.evidence.baselines import figures_of, verdict_line
+from metadist.evidence.controls import POOLED, run_evidence
+from metadist.folder.run_folder import read_config
 from tests.cli.tiny import Call
 from tests.support.quick import SMALL_RUN
 

@@ -17,10 +17,10 @@ import pytest
 import yaml
 
 from metadist.errors import ConfigError, MetadistError, OwnershipLost, ServiceAway
-from metadist.failed import is_permanent, marked, read_mark
 from metadist.failures import exit_code_of
+from metadist.folder.failed import is_permanent, marked, read_mark
+from metadist.folder.ownership import owned
 from metadist.interruption import Terminated
-from metadist.ownership import owned
 from metadist.tracking import JournalWriteFailed
 from tasks_store import TaskStoreError
 from tests.cli.tiny import RECIPE, Answer, Call

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 import metadist
 from metadist import Run
-from metadist.baselines import VERDICTS
 from metadist.cli import app
-from metadist.evidence import POOLED
+from metadist.config.load import load_config
+from metadist.evidence.baselines import VERDICTS
+from metadist.evidence.controls import POOLED
+from metadist.folder.run_folder import read_config
 from metadist.registry.report import raw_tasks
-from metadist.run_folder import read_config
-from metadist.settings import load_config
 from metadist.sources import build_source
 from tests.support.quick import NoMirror
 from tests.support.tables import hours_store

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import metadist
-from metadist.baselines import BEATS
-from metadist.evidence import run_evidence
+from metadist.config.load import load_config
+from metadist.evidence.baselines import BEATS
+from metadist.evidence.controls import run_evidence
 from metadist.run import evaluate_sizes
-from metadist.settings import load_config
 from tasks_store import Store, load_split
 from tasks_store.generators.customers import NOISE, bayes_optimum, build_customers, population
 

@@ -14,6 +14,8 @@ import metadist
 from metadist.adapter import Adapter
 from metadist.algorithms import MetaAlgorithm, build_algorithm
 from metadist.config import AlgorithmConfig, ModelConfig
+from metadist.config.load import load_config
+from metadist.config.resolve import resolve
 from metadist.errors import ModelError
 from metadist.models import Model, build_model, encoder, functional_model
 from metadist.models.probe import probe
@@ -21,8 +23,6 @@ from metadist.objectives import classification
 from metadist.parameters import MetaParams, leaves, named_leaves, tree_digest
 from metadist.registry import build_bundle
 from metadist.registry.flavour import requirements
-from metadist.resolution import resolve
-from metadist.settings import load_config
 from metadist.shard import batched, looped
 from metadist.tasks import Task
 from metadist.worker import assemble

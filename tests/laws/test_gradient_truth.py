@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from metadist.config.presets import EMBEDDING, family_of
 from metadist.parameters import MetaParams, named_leaves
-from metadist.presets import EMBEDDING, family_of
 from metadist.shard import batched
 from metadist.tasks import Task
 from tests.support import loops, oracle

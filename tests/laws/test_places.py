@@ -12,8 +12,8 @@ import torch
 
 import metadist
 import metadist.run
+from metadist.config.fingerprint import numbers_of
 from metadist.errors import MetadistError
-from metadist.settings import numbers_of
 from tests.laws.test_nonfinite import DROP
 from tests.support.doomed import Doomed
 from tests.support.quick import (

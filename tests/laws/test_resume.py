@@ -22,7 +22,7 @@ import torch
 import metadist
 from metadist import Observer, checkpoint
 from metadist.errors import ConfigError, FingerprintMismatch, RunFolderBusy
-from metadist.failed import forget
+from metadist.folder.failed import forget
 from tests.support.quick import SMALL_RUN, happened, timeless, train_quickly
 
 ROOT = Path(__file__).parents[2]

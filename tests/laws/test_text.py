@@ -14,11 +14,11 @@ import pytest
 
 from metadist import Run
 from metadist.adapter import Adapter
+from metadist.config.load import load_config
 from metadist.errors import ConfigError, DataError, FingerprintMismatch
-from metadist.evidence import run_evidence
+from metadist.evidence.controls import run_evidence
 from metadist.registry import build_bundle
 from metadist.registry.flavour import requirements
-from metadist.settings import load_config
 from metadist.sources import build_source
 from tasks_store import Store, load_split
 from tests.support import bert

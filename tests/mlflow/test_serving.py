@@ -22,9 +22,9 @@ import pytest
 
 from metadist import Run, load_adapter
 from metadist.adapter import Adapter
-from metadist.bundle import Bundle
 from metadist.registry import build_bundle, code, flavour
 from metadist.registry.report import raw_tasks
+from metadist.serving.bundle import Bundle
 from metadist.serving.fetch import prepare_mlflow
 from metadist.sources import build_source
 from tests.support.quick import NoMirror

@@ -14,6 +14,7 @@ import pytest
 import metadist
 from metadist import run as composition
 from metadist.cli import app
+from metadist.config.load import dump
 from metadist.errors import ConfigError
 from metadist.trainer import Observer
 from tests.support.quick import SMALL_RUN, happened, train_quickly, unmirrored
@@ -119,7 +120,7 @@ def test_the_folder_travels_when_it_is_asked_for(
     """``--working-dir`` sends data files, too."""
     expected = locally(folder, "own_net:build", tmp_path / "local")
     file = tmp_path / "own.yaml"
-    file.write_text(metadist.settings.dump(metadist.load_config(recipe(folder, "own_net:build"), {"code_path": []})))
+    file.write_text(dump(metadist.load_config(recipe(folder, "own_net:build"), {"code_path": []})))
     request.getfixturevalue("sent_and_gone")
     command = ["train", str(file), "--run-dir", str(tmp_path / "run"), "--working-dir", str(folder), "--json"]
     with unmirrored():

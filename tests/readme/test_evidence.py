@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from metadist.cli import app
-from metadist.settings import load_config, parse_overrides
+from metadist.config.load import load_config, parse_overrides
 from tasks_store import Store
 from tests.support.documents import document
 from tests.support.tables import DATA, INSTRUMENTS, YEARS

@@ -16,10 +16,10 @@ import metadist
 from metadist.checkpoint import load_checkpoint, steps
 from metadist.cli import app
 from metadist.errors import DataError, FingerprintMismatch
+from metadist.folder.run_folder import read_config
 from metadist.parameters import named_leaves
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
-from metadist.run_folder import read_config
 from tests.support.documents import document
 from tests.support.quick import all_workers_at_the_start, happened
 
@@ -81,7 +81,9 @@ def test_an_example_is_trained_judged_registered_and_adapts(name: str, folder: P
         assert list(report["one_query_at_a_time"])[:2] == ["close", "ci95"]
         assert {"error", "close", "loss"} <= set(report["one_query_at_a_time"])
     if name == "profiles":
-        assert kept == {"my_transform.py"} and adapter.chain.states[0]["usual"].shape == adapter.bundle.input.shape
+        assert (
+            kept == {"my_transform.py"} and adapter.columns.chain.states[0]["usual"].shape == adapter.bundle.input.shape
+        )
         assert adapter.bundle.spec.input_shape == (sum(adapter.bundle.input.shape),)
     if name == "lines":
         assert kept == set() and adapter.bundle.facts["fingerprints"]["store"] == "noisy lines"

@@ -13,11 +13,11 @@ import pytest
 
 from metadist.algorithms import MetaAlgorithm
 from metadist.config import RunConfig
+from metadist.config.load import load_config
+from metadist.config.presets import ONE_PASS, family_of
 from metadist.models import Model
 from metadist.objectives import Objective
 from metadist.parts import build_parts
-from metadist.presets import ONE_PASS, family_of
-from metadist.settings import load_config
 from metadist.tasks import TaskSpec
 
 MODES = ("inductive", "transductive")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from metadist.settings import load_config
+from metadist.config.load import load_config
 from metadist.sources import build_source
 from metadist.tasks import TaskSpec
 

@@ -15,9 +15,9 @@ import pytest
 
 from metadist import load_adapter
 from metadist.adapter import Adapter
-from metadist.answer import answer
+from metadist.answers.request import answer
+from metadist.config.presets import PRESETS
 from metadist.errors import DataError, MetadistError, UsageError
-from metadist.presets import PRESETS
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.report import RawTask, raw_tasks

@@ -12,11 +12,11 @@ from unittest import mock
 import pytest
 
 from metadist import Run, load_adapter
-from metadist.bundle import Bundle, read_bundle
 from metadist.errors import DataError, GateRefused
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.report import check_one_query
+from metadist.serving.bundle import Bundle, read_bundle
 from tests.support.quick import NoMirror
 from tests.support.toys import image_run
 

@@ -17,13 +17,13 @@ import pytest
 import metadist
 from metadist import Run, load_adapter
 from metadist.adapter import Adapter
-from metadist.answer import answer
+from metadist.answers.request import answer
 from metadist.errors import DataError, FingerprintMismatch
+from metadist.folder.run_folder import FINGERPRINT, read_fingerprint
 from metadist.registry import build_bundle
 from metadist.registry.code import served_code
 from metadist.registry.flavour import _signature
 from metadist.registry.report import raw_tasks
-from metadist.run_folder import FINGERPRINT, read_fingerprint
 from metadist.sources import build_source, fitted_of
 from metadist.transforms.chain import digest_of
 from metadist.transforms.targets import fitted_arrays
@@ -124,7 +124,7 @@ def test_raw_rows_are_answered_as_reported(run: Run, adapter: Adapter) -> None:
         assert np.float32(predictor.support_loss[0]) == losses[index, 0]
         ours = wide.source.fixed("test", index, index + 1).query
         assert ours is not None
-        served = adapter.tensor(task.query_x)
+        served = adapter.columns.tensor(task.query_x)
         pairs = [(ours.x[name], served[name]) for name in served] if isinstance(served, dict) else [(ours.x, served)]  # type: ignore[index]
         assert all(np.array_equal(a[0], b) for a, b in pairs), "the inputs of training and of serving"
     assert adapter.self_test() == 0.0
@@ -152,8 +152,12 @@ sys.exit(load_adapter({str(adapter.bundle.folder)!r}).self_test() != 0.0)
 def test_what_was_learned_is_in_the_fingerprint_and_travels(run: Run, adapter: Adapter) -> None:
     parts = run.parts()
     digest = read_fingerprint(run.run_dir)["transforms"]
-    assert digest == digest_of(fitted_of(parts.source)) == digest_of(fitted_arrays(adapter.chain, adapter.targets))
-    assert (adapter.targets is None) == (not run.config.tasks.target_transform)
+    assert (
+        digest
+        == digest_of(fitted_of(parts.source))
+        == digest_of(fitted_arrays(adapter.columns.chain, adapter.columns.targets))
+    )
+    assert (adapter.columns.targets is None) == (not run.config.tasks.target_transform)
     assert adapter.bundle.facts["fingerprints"]["transforms"] == digest
     factory = pickle.loads(pickle.dumps(factory_of(parts, run.config.tasks.path, "cpu", run.run_dir)))
     with mock.patch("metadist.sources.parquet.fitted_chain", side_effect=AssertionError("a worker fits nothing")):

@@ -12,8 +12,8 @@ import torch
 
 import metadist
 from metadist.config import TasksConfig, Transform
+from metadist.config.load import load_config
 from metadist.errors import ConfigError, DataError
-from metadist.settings import load_config
 from metadist.sources import ParquetSource, build_source, fitted_digest
 from metadist.transforms import read_chain
 from metadist.transforms.chain import digest_of

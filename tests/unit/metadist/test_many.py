@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from metadist.adapter import Adapter
+from metadist.answers.groups import PASS
+from metadist.answers.tables import answer_groups, answer_states
 from metadist.cli import app
+from metadist.config.load import load_config
 from metadist.errors import DataError
-from metadist.many import PASS
-from metadist.many_tables import answer_groups, answer_states
 from metadist.registry import build_bundle
-from metadist.settings import load_config
 from tests.support.quick import IMAGE_RUN, train_quickly
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from metadist.config import ObjectiveConfig
+from metadist.config.load import load_config
 from metadist.errors import ConfigError
 from metadist.objectives import build_objective
-from metadist.settings import load_config
 from metadist.tasks import Batch
 from tests.support.quick import IMAGE_RUN, SMALL_RUN, train_quickly
 
@@ -116,8 +116,8 @@ def test_options_that_do_not_fit_are_refused(name: str, options: dict[str, Any],
 
 
 def test_a_run_is_judged_by_its_metric(tmp_path: Path) -> None:
-    from metadist.baselines import run_baselines
     from metadist.evaluate import Report
+    from metadist.evidence.baselines import run_baselines
     from metadist.run_reader import opened
 
     options = {"loss": "quantile", "quantile": 0.8, "metrics": ["pinball", "mae"]}

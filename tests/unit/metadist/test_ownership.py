@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from metadist import ownership
 from metadist.errors import OwnershipLost, RunFolderBusy
-from metadist.ownership import Record, may_take, owned, read_owner
+from metadist.folder import ownership
+from metadist.folder.ownership import Record, may_take, owned, read_owner
 
 OWNER = Record(epoch=3, pid=1, host="here", lease_s=60.0)
 
@@ -28,10 +28,10 @@ def test_a_folder_has_one_owner(tmp_path: Path) -> None:
 
 def test_another_process_is_an_owner_until_it_dies(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from metadist.ownership import owned\n"
+        "import sys; from pathlib import Path; from metadist.folder.ownership import owned\n"
         f"with owned(Path({str(tmp_path)!r})): print('held', flush=True); sys.stdin.read()"
     )
-    root = str(Path(ownership.__file__).parents[1])
+    root = str(Path(ownership.__file__).parents[2])
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,

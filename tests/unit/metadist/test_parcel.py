@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from metadist.config.fingerprint import numbers_of
+from metadist.config.load import load_config
 from metadist.errors import ConfigError, DataError
-from metadist.own_code import search_in
-from metadist.own_source import hashes_of
-from metadist.parcel import LIMIT, digest, packed, unpacked
-from metadist.settings import load_config, numbers_of
+from metadist.own.code import search_in
+from metadist.own.parcel import LIMIT, digest, packed, unpacked
+from metadist.own.source import hashes_of
 from tests.support.quick import SMALL_RUN
 
 

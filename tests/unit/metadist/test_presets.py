@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from metadist.config import AlgorithmConfig
+from metadist.config.load import dump, load_config, validated
+from metadist.config.presets import PRESETS, READS
 from metadist.errors import ConfigError
-from metadist.presets import PRESETS, READS
-from metadist.settings import dump, load_config, validated
 
 ROOT = Path(__file__).parents[3]
 

@@ -60,10 +60,10 @@ def test_importing_metadist_imports_nothing_heavy() -> None:
 
 def test_the_registries_know_every_configured_name() -> None:
     from metadist.config import ModelConfig, ObjectiveConfig, OuterConfig
+    from metadist.config.presets import OBJECTIVES, PRESETS
     from metadist.models import SHIPPED
     from metadist.objectives import build_objective
     from metadist.outer import OPTIMIZERS
-    from metadist.presets import OBJECTIVES, PRESETS
     from tests.support.cases import CASES
 
     def literals(section: type, field: str) -> set[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metadist import load_config, run_folder
+from metadist import load_config
 from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
+from metadist.folder import run_folder
 from tests.support.quick import SMALL_RUN
 
 RECORD = {"torch_version": "2", "threads": 1}

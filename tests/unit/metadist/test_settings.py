@@ -9,18 +9,10 @@ import pytest
 import yaml
 
 from metadist.config import RunConfig
+from metadist.config.fingerprint import fingerprint, flat, numbers_of
+from metadist.config.load import dump, load_config, parse_overrides, recipe_names, recipe_text
+from metadist.config.resolve import resolve
 from metadist.errors import ConfigError
-from metadist.resolution import resolve
-from metadist.settings import (
-    dump,
-    fingerprint,
-    flat,
-    load_config,
-    numbers_of,
-    parse_overrides,
-    recipe_names,
-    recipe_text,
-)
 from tests.support.quick import IMAGE_RUN, SMALL_RUN
 
 

@@ -14,14 +14,14 @@ import torch
 
 from metadist import Run, load_config, params_sha256
 from metadist.adapter import Adapter
-from metadist.baselines import run_baselines
+from metadist.answers.tables import answer_groups
+from metadist.config.transforms import Transform
 from metadist.errors import ConfigError, DataError
-from metadist.many_tables import answer_groups
+from metadist.evidence.baselines import run_baselines
 from metadist.registry import build_bundle
 from metadist.registry.report import raw_tasks
 from metadist.run import evaluate_run
 from metadist.sources import build_source, fitted_digest
-from metadist.transform_settings import Transform
 from metadist.transforms import fit_chain
 from metadist.transforms.targets import Targets
 from tasks_store import Column, write_store

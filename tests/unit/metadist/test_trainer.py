@@ -11,7 +11,7 @@ import pytest
 
 from metadist import MetadistError, Observer, checkpoint, load_run
 from metadist.errors import DataError, RunFolderBusy, UsageError
-from metadist.ownership import owned
+from metadist.folder.ownership import owned
 from metadist.parameters import flatten
 from metadist.replay import replay_shard
 from metadist.tasks import plan_step

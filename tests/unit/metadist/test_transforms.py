@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metadist.config import Transform
+from metadist.config.load import load_config
 from metadist.errors import ConfigError, DataError
-from metadist.settings import load_config
 from metadist.transforms import Chain, fit_chain
 from metadist.transforms.images import pixels, shifted
 from metadist.transforms.text import known_tokens

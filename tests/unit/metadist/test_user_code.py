@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from metadist.errors import ConfigError, DataError
-from metadist.own_code import built, imported, search_in
-from metadist.own_source import file_hashes, hashes_of, source_of, sources_of
+from metadist.own.code import built, imported, search_in
+from metadist.own.source import file_hashes, hashes_of, source_of, sources_of
 from metadist.serving.user_code import USER_CODE, pack_code, provide_code
 
 Write = Callable[[str, str], str]

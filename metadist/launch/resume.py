@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from metadist import checkpoint, run_folder
-from metadist.canary import sung
+from metadist import checkpoint
 from metadist.checkpoint import Checkpoint
+from metadist.config.fingerprint import CODE
 from metadist.errors import ConfigError
+from metadist.folder import run_folder
+from metadist.launch.canary import sung
 from metadist.outer import Outer
-from metadist.settings import CODE
 from metadist.sources import fitted_digest
 from metadist.tracking import Journal
 from metadist.worker import Assembly

@@ -18,9 +18,10 @@ from typing import Any
 
 from metadist import numerics
 from metadist.config import RunConfig
+from metadist.config.fingerprint import CODE, code_of, numbers_of
+from metadist.config.load import dump, load_config
 from metadist.durable import write_atomically
 from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
-from metadist.settings import CODE, code_of, dump, load_config, numbers_of
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"

@@ -1,4 +1,4 @@
-"""Options of the shipped objectives: what they minimise, and what they measure."""
+"""The section of the objective, and the options of the shipped ones: what they minimise, and what they measure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from metadist.sections import Section, checked_options
+from metadist.config.presets import OBJECTIVES, check_shipped, is_own
+from metadist.config.sections import Section, checked_options
 
 RegressionMetric = Literal["mse", "mae", "pinball"]
 MEASURED_BY: dict[str, tuple[RegressionMetric, ...]] = {  # where options.metrics names none
@@ -68,3 +69,17 @@ def objective_options(name: str, options: Mapping[str, Any]) -> Options:
         ValueError: one that it does not have, or a value that does not fit.
     """
     return checked_options(OPTIONS[name], options, f"objective {name}")
+
+
+class ObjectiveConfig(Section):
+    """What a task minimises: ``classification``, ``regression``, or ``"my_package.module:build"``."""
+
+    name: str
+    options: dict[str, Any] = Field({}, description="see metadist.config.objective; or of an objective of your own")
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectiveConfig:
+        if not is_own(self.name):
+            check_shipped("objective.name", self.name, OBJECTIVES, {})
+            objective_options(self.name, self.options)
+        return self

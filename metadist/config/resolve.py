@@ -3,8 +3,9 @@ free memory or the number of workers."""
 
 from __future__ import annotations
 
-from metadist.config import AlgorithmConfig, OuterConfig, RunConfig, metrics_of
-from metadist.presets import OUTER, larger_is_better, resolved_switches
+from metadist.config.algorithm import AlgorithmConfig
+from metadist.config.presets import OUTER, larger_is_better, resolved_switches
+from metadist.config.run import OuterConfig, RunConfig, metrics_of
 
 
 def resolve(config: RunConfig) -> RunConfig:

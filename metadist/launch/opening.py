@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metadist import run_folder
-from metadist.failed import forget
-from metadist.resume import Start
-from metadist.settings import fingerprint, flat, numbers_of
+from metadist.config.fingerprint import fingerprint, flat, numbers_of
+from metadist.folder import run_folder
+from metadist.folder.failed import forget
+from metadist.launch.resume import Start
 from metadist.sources import fitted_digest, left_out, told_left_out
 from metadist.tracking import Journal
 from metadist.trainer import Observer

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from metadist.presets import check_shipped, is_own
-from metadist.sections import Section
-from metadist.transform_settings import Transform, check_order, check_targets
+from metadist.config.presets import check_shipped, is_own
+from metadist.config.sections import Section
+from metadist.config.transforms import Transform, check_order, check_targets
 
 
 class Shape(Section):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metadist.config.presets import larger_is_better
 from metadist.errors import DataError
 from metadist.evaluate import mean_ci95
-from metadist.presets import larger_is_better
 from metadist.run_reader import evaluate_run, load_run
 
 

@@ -1,4 +1,4 @@
-"""What the support set alone gives, without any network. `metadist.evidence` has the baselines with one.
+"""What the support set alone gives, without any network. `metadist.evidence.controls` has the baselines with one.
 
 Each baseline sees exactly the fixed tasks of a report and is compared with it in pairs.
 """
@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from metadist.config import RunConfig
+from metadist.config.presets import is_own
 from metadist.errors import UsageError
 from metadist.evaluate import Report, mean_ci95
+from metadist.folder.run_folder import read_config, read_fingerprint
 from metadist.objectives import Objective, build_objective, regression
 from metadist.parts import in_units
-from metadist.presets import is_own
-from metadist.run_folder import read_config, read_fingerprint
 from metadist.sources import ParquetSource, build_source, targets_of
 from metadist.tasks import Batch, TaskSource
 from tasks_store.generators.customers import NAME, bayes_optimum

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from metadist.errors import ConfigError
-from metadist.own_code import imported
+from metadist.own.code import imported
 
 PASSED = ("__main__", "cluster", "metadist", "tasks_store")
 

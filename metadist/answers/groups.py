@@ -116,7 +116,7 @@ def predict_groups(
         padded = np.stack([np.resize(own, most) if len(own) else np.full(most, query.order[0]) for own in rows])
         raw = raw_inputs(query_x(padded.reshape(-1)), adapter.bundle.input, "query_x")
         with adapter.computing():
-            x = adapter.tensors(raw.reshape(len(places), most, *raw.shape[1:]))
+            x = adapter.columns.tensors(raw.reshape(len(places), most, *raw.shape[1:]))
             chosen = {name: aligned(leaf[places]) for name, leaf in states.leaves.items()}
             outputs = vmap(lambda own, x: adapter.algorithm.predict(_whole(adapter, own), x))(chosen, x).numpy()
         for group, own, found in zip(states.groups[places].tolist(), rows, outputs, strict=True):
@@ -136,7 +136,7 @@ def _support(
     """The support sets of a pass as one batch (T, N, ...), and each group's labels."""
     bundle, count = adapter.bundle, len(names)
     if size == 0:
-        return tree_map(lambda leaf: leaf.expand(count, *leaf.shape), adapter.nothing()), []
+        return tree_map(lambda leaf: leaf.expand(count, *leaf.shape), adapter.columns.nothing()), []
     raw = raw_inputs(support_x(rows), bundle.input, "support_x")
     values, classes = support_y(rows), []
     parts: list[NDArray[Any]] = []
@@ -148,10 +148,10 @@ def _support(
                 classes.append(labels)
                 parts.append(numbers)
             else:
-                parts.append(adapter.scaled(targets(own, size, bundle.target)))
+                parts.append(adapter.columns.scaled(targets(own, size, bundle.target)))
         except DataError as error:
             raise DataError(f"group {name!r}: {error}") from None
-    return Batch(adapter.tensors(raw.reshape(count, size, *raw.shape[1:])), aligned(np.stack(parts))), classes
+    return Batch(adapter.columns.tensors(raw.reshape(count, size, *raw.shape[1:])), aligned(np.stack(parts))), classes
 
 
 def _lifted(adapter: Adapter, batch: Batch, context: Context, steps: int) -> dict[str, Tensor]:

@@ -1,10 +1,8 @@
-"""From a recipe's name, a YAML file and ``--set`` options to a `RunConfig`; and a configuration's fingerprint."""
+"""From a recipe's name, a YAML file and ``--set`` options to a `RunConfig`, and back."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,15 +11,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from metadist.config import RunConfig, import_paths
+from metadist.config.resolve import resolve
+from metadist.config.run import RunConfig, import_paths
 from metadist.errors import ConfigError
-from metadist.own_code import search_in
-from metadist.own_source import hashes_of
-from metadist.resolution import resolve
-
-# Sections that cannot change a number: another value never stands in the way of a resume.
-OUTSIDE_FINGERPRINT = ("cluster", "checkpoint", "tracking", "description", "code_path", "working_dir")
-CODE = "code."  # keys of source files: code.my_package/net.py
 
 
 def recipe_names() -> list[str]:
@@ -103,37 +95,6 @@ def dump(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def flat(config: RunConfig) -> dict[str, Any]:
-    """Dotted keys and plain values."""
-    return dict(_walk(config.model_dump(mode="json"), ""))
-
-
-def numbers_of(config: RunConfig) -> dict[str, Any]:
-    """The keys that the numbers of a run depend on. ``outer.num_steps`` counts only where a schedule reads it,
-    and checks of the run (``evaluation``) count, since they choose the best checkpoint. So does every source file of
-    the user's own parts, as ``code.FILE``: its SHA-256.
-
-    Raises:
-        ConfigError: a part of the user's own is not found.
-    """
-    keep = {key: value for key, value in flat(config).items() if key.split(".")[0] not in OUTSIDE_FINGERPRINT}
-    keep.pop("engine.device")  # the device that was found is in the numerics record
-    if config.outer.schedule.name in ("none", "step"):
-        keep.pop("outer.num_steps")
-    return {**keep, **code_of(config)}
-
-
-def code_of(config: RunConfig) -> dict[str, str]:
-    """``code.FILE`` -> SHA-256 of every source file of the user's own parts; empty where there are none."""
-    search_in(config.code_path)
-    return {CODE + name: digest for name, digest in hashes_of(import_paths(config)).items()}
-
-
-def fingerprint(numbers: Mapping[str, Any]) -> str:
-    """Hash of a flat mapping of settings."""
-    return hashlib.sha256(json.dumps(numbers, sort_keys=True, default=str).encode()).hexdigest()
-
-
 def _load_tree(recipe: str, seen: tuple[str, ...] = ()) -> tuple[dict[str, Any], str]:
     if recipe in seen:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join((*seen, recipe))}")
@@ -190,14 +151,6 @@ def _set(tree: dict[str, Any], path: str, value: Any) -> None:
             raise ConfigError(f"{path}: {parent} is a value, not a section")
         tree[parent] = tree = dict(node)
     tree[last] = value
-
-
-def _walk(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _walk(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, tree
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

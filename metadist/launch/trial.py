@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from metadist.config import import_paths
 from metadist.errors import ConfigError
-from metadist.own_code import guarded
+from metadist.own.code import guarded
 from metadist.parameters import MetaParams, flatten
 from metadist.returned import check_direction, check_outputs, check_path, check_scores, check_task
 from metadist.shard import batched, context_of, looped, part_of

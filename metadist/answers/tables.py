@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metadist.adapter import Adapter, probabilities
+from metadist.answers.groups import PASS, SHOWN, Grouped, Rows, States, adapt_groups, predict_groups
 from metadist.errors import DataError
-from metadist.many import PASS, SHOWN, Grouped, Rows, States, adapt_groups, predict_groups
 from metadist.serving.states import StateWriter, read_states
 from metadist.serving.tables import input_values, label_name, label_values, read_table, write_answers
 
@@ -122,7 +122,7 @@ class _Answers:
         target = self.adapter.bundle.target
         for group, rows, outputs in predict_groups(self.adapter, states, query, query_x):
             if target is not None:
-                for row, value in zip(rows, self.adapter.in_units(outputs).tolist(), strict=True):
+                for row, value in zip(rows, self.adapter.columns.in_units(outputs).tolist(), strict=True):
                     self.predicted[row] = value
                 continue
             table = probabilities(outputs)

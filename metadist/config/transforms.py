@@ -13,8 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-from metadist.presets import check_shipped, is_own
-from metadist.sections import Section, checked_options
+from metadist.config.presets import check_shipped, is_own
+from metadist.config.sections import Section, checked_options
 
 
 class PixelsOptions(Section):
@@ -86,7 +86,7 @@ class Transform(Section):
     """A step between column and tensor: a shipped one, or ``"my_package.module:build"``."""
 
     name: str
-    options: dict[str, Any] = Field({}, description="see metadist.transform_settings; or of a transform of your own")
+    options: dict[str, Any] = Field({}, description="see metadist.config.transforms; or of a transform of your own")
 
     @model_validator(mode="after")
     def _known(self) -> Transform:

@@ -35,7 +35,7 @@ def place_of(config: RunConfig) -> Iterator[Place]:
 def chosen(config: RunConfig, resources: Mapping[str, float]) -> Place:
     """``auto`` settled: a GPU a worker where the cluster has any, else its cores; never more workers than shards.
 
-    >>> from metadist.settings import load_config
+    >>> from metadist.config.load import load_config
     >>> config = load_config("glyphs", {"cluster.num_workers": "auto"})
     >>> chosen(config, {"CPU": 64, "GPU": 2})
     Place(num_workers=2, device='cuda', gpus_per_worker=1.0)

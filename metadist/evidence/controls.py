@@ -1,7 +1,7 @@
 """Evidence, not hope: what a run's tasks give without its meta-learning, on the same fixed tasks and in pairs.
 
 - its own start, without adaptation, and adapted from where the run began (a random or a pretrained network);
-- the support set alone (`metadist.baselines`);
+- the support set alone (`metadist.evidence.baselines`);
 - for regression, a pooled model: the same network trained on the same tasks without adaptation, judged without the
   support set and fine-tuned on it by the run's own inner steps, or by ten where it has none.
 """
@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from metadist.baselines import figures_of, metric_of, run_baselines
 from metadist.checkpoint import steps
 from metadist.config import AlgorithmConfig, RunConfig
+from metadist.config.presets import ONE_PASS, OWN
+from metadist.config.resolve import resolve
 from metadist.errors import DataError
 from metadist.evaluate import Report, evaluate
+from metadist.evidence.baselines import figures_of, metric_of, run_baselines
+from metadist.folder.run_folder import is_used, read_config
 from metadist.parameters import flatten
-from metadist.presets import ONE_PASS, OWN
-from metadist.resolution import resolve
 from metadist.run import train
-from metadist.run_folder import is_used, read_config
 from metadist.run_reader import evaluate_run, load_run, opened
 
 POOLED = Path("baselines") / "pooled"

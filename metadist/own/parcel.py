@@ -14,7 +14,7 @@ from pathlib import Path
 
 from metadist.durable import writing
 from metadist.errors import ConfigError, DataError
-from metadist.own_source import digest, files_of, is_installed, sources_of
+from metadist.own.source import digest, files_of, is_installed, sources_of
 from tasks_store import metadist_home
 
 LIMIT = 20 * 2**20  # bytes: code is small, and data have their own way to the workers

@@ -1,7 +1,7 @@
 """Code of the user's own, named in the configuration as ``"package.module:function"``: found, imported and called.
 
 Every key that takes an import path (`metadist.config.import_paths`) goes through here, in drivers, workers and served
-models alike. What of it is hashed and travels: `metadist.own_source`.
+models alike. What of it is hashed and travels: `metadist.own.source`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from metadist.errors import ConfigError, MetadistError
+
+OURS = Path(__file__).parents[1]  # metadist, or what travels of it with a model
 
 
 def search_in(folders: Iterable[str], *, before: Iterable[str] = ()) -> None:
@@ -97,4 +99,4 @@ def told(error: Exception) -> str:
 
 
 def _outside(file: str) -> bool:
-    return not Path(file).is_relative_to(Path(__file__).parent) and not file.startswith("<")
+    return not Path(file).is_relative_to(OURS) and not file.startswith("<")
