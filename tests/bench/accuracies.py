@@ -130,11 +130,17 @@ def pixel_neighbour(store: str, shots: int) -> float:
 
 
 def cost(name: str, mode: str, shots: int, filters: int) -> Cost:
-    """What the cell's meta-gradient costs, in a process of its own."""
+    """What the cell's meta-gradient costs, in a process of its own. It is the same for every store, and kept."""
+    kept = BUILD / "accuracies" / f"costs-{shots}-shot-{filters}" / f"{name}-{mode}.json"
+    if kept.exists():
+        return Cost(*json.loads(kept.read_text()))
     model = {"filters": filters, **SETTINGS[name][1]}
     reptile = name == "reptile"
-    queries, shots = (1, REPTILE_SHOTS) if reptile else (training_queries(shots), shots)
-    return cost_of(algorithm_section(name, mode), queries=queries, shots=shots, model=model)
+    queries, trained_on = (1, REPTILE_SHOTS) if reptile else (training_queries(shots), shots)
+    found = cost_of(algorithm_section(name, mode), queries=queries, shots=trained_on, model=model)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found))
+    return found
 
 
 def table(
