@@ -1,6 +1,6 @@
 """Every algorithm on real characters with one budget: accuracy with its interval, tasks/s and memory.
 
-``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 3200] [--filters 32] [--only maml]``
+``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 4800] [--filters 32] [--only maml]``
 trains each algorithm in both modes of normalisation on 5-way tasks, two at a time, one thread each; then it measures
 what a meta-gradient costs, one at a time, and writes ``build/accuracies-<store>-<shots>-shot.md``. What is done already
 (``build/accuracies/``) is not done again.
@@ -169,7 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", default="omniglot")
     parser.add_argument("--shots", type=int, default=1)
-    parser.add_argument("--tasks", type=int, default=3200)
+    parser.add_argument("--tasks", type=int, default=4800)
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--only", default=",".join(SETTINGS))
     given = parser.parse_args()
