@@ -101,7 +101,7 @@ def test_a_version_without_its_alias_is_said(run: Run, registered: dict[str, Any
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    again = {"name": NAME, "alias": "late", "num_tasks": 5}
+    again: dict[str, Any] = {"name": NAME, "alias": "late", "num_tasks": 5}
     with (
         mock.patch.object(MlflowClient, "set_registered_model_alias", side_effect=MlflowException("busy")),
         pytest.raises(ServiceAway, match=f"version 2 of {NAME} is registered without the alias late.*busy"),
