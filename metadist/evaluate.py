@@ -37,6 +37,7 @@ class Report:
         facts: Ways, shots, queries, normalisation: what a figure means.
         scores: Per-task scores.
         decides: The metric that comes first, and whose interval is called ``ci95``.
+        unsent_events: How many events of the run MLflow does not have, this report perhaps among them.
     """
 
     step: int
@@ -45,6 +46,7 @@ class Report:
     facts: Mapping[str, Any]
     scores: TaskScores
     decides: str | None = None
+    unsent_events: int = 0
 
     @property
     def num_tasks(self) -> int:

@@ -30,13 +30,14 @@ from metadist.launch.groups import Place, chosen, open_group, place_of
 from metadist.launch.opening import open_journal, tell_left_out
 from metadist.launch.plan_line import plan_line
 from metadist.launch.resume import Accept, Start, accept_of, start_of
+from metadist.launch.tracked import tracked
 from metadist.launch.trial import check_own
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
 from metadist.stores import locate
-from metadist.tracking import Journal, JournalWriteFailed, MlflowMirror, check_reachable, resolve_tracking_uri
+from metadist.tracking import Journal, MlflowMirror, check_reachable, tracking_uri_of
 from metadist.trainer import Observer, Outcome, Trainer
 from metadist.worker import Assembly, assemble_at, check_model, factory_of, leaf_lists, parcel_of
 
@@ -101,7 +102,7 @@ def _train_owned(
         run_folder.refuse_used(folder, config)
     location = locate(config, observer.on_message)
     parts = _checked_parts(config, location)
-    uri = resolve_tracking_uri(config.tracking.uri)
+    uri = tracking_uri_of(folder, config.tracking.uri)
     if config.tracking.required:
         check_reachable(uri, timeout=5)
     with translated(folder), place_of(config) as place:
@@ -129,26 +130,15 @@ def _train_owned(
                 run_name=folder.name,
                 on_message=observer.on_message,
             )
-            try:
-                mirror.start()
-                with marked(folder, owner.check, observer.on_message), translated(folder):
-                    outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
-                journal.status("FINISHED" if outcome.exit_code is None else "KILLED")
-            except BaseException as error:
-                if isinstance(error, Exception):
-                    owner.check()  # who hung and lost the folder may fail in many ways: this is their cause
-                try:
-                    journal.status("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                except JournalWriteFailed as second:  # the first error is the one to report
-                    observer.on_message(str(second))
-                raise
-            finally:
-                unsent = mirror.close(timeout=DRAIN_S)
-                if unsent:
-                    why = f" ({mirror.last_error})" if mirror.last_error else ""
-                    observer.on_message(f"{unsent} events have not reached MLflow{why}: metadist sync {folder}")
+            with (
+                tracked(journal, mirror, owner.check, observer.on_message, drain_s=DRAIN_S) as tracking,
+                marked(folder, owner.check, observer.on_message),
+                translated(folder),
+            ):
+                outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
+                tracking.status = "FINISHED" if outcome.exit_code is None else "KILLED"
     summary = _summary(parts.config, folder, mirror, outcome, time.perf_counter() - begun, place.num_workers)
-    return Run(folder, parts.config, {**summary, "unsent_events": unsent, "exit_code": outcome.exit_code})
+    return Run(folder, parts.config, {**summary, "unsent_events": tracking.unsent, "exit_code": outcome.exit_code})
 
 
 def _run(

@@ -21,10 +21,10 @@ def compare(
 ) -> None:
     """Compare the best checkpoints of two runs, task by task."""
     with guarded():
-        from metadist.evidence.compare import compared, judged
+        from metadist.evidence.compare import compared, judged_alike
         from metadist.evidence.compare import latex as as_latex
 
-        found = compared(*(judged(run_dir, split, say) for run_dir in (run_a, run_b)))
+        found = compared(*judged_alike(run_a, run_b, split, say))
         emit(found, as_json=json, lines=lambda: iter([as_latex(found)]) if latex else _lines(found))
 
 

@@ -27,6 +27,7 @@ def evaluate(
     """Judge a run on fixed tasks that it has never seen."""
     with guarded():
         from metadist.config.load import parse_overrides
+        from metadist.errors import EXIT_TRACKING_INCOMPLETE
         from metadist.evidence.controls import run_evidence
         from metadist.run import evaluate_sizes
 
@@ -41,11 +42,15 @@ def evaluate(
             if baselines:
                 wanted = {} if size is None else {"evaluation.support": list(found), "evaluation.shots": size}
                 results[size]["baselines"] = run_evidence(run_dir, report, {**overrides, **wanted}, say)
+        unsent = list(found.values())[-1].unsent_events  # each sends what those before it left
         if None in results:
-            emit(results[None], as_json=json, lines=lambda: _lines(results[None]))
+            emit({**results[None], "unsent_events": unsent}, as_json=json, lines=lambda: _lines(results[None]))
         else:
             by_size = {str(size): result for size, result in results.items()}
-            emit({"by_support": by_size}, as_json=json, lines=lambda: _lines_by_size(by_size))
+            answer = {"by_support": by_size, "unsent_events": unsent}
+            emit(answer, as_json=json, lines=lambda: _lines_by_size(by_size))
+        if unsent:
+            raise typer.Exit(EXIT_TRACKING_INCOMPLETE)
 
 
 def sizes_of(text: str) -> list[int]:

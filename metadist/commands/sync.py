@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from metadist.commands.output import emit, guarded
 from metadist.commands.train import AsJson
+
+if TYPE_CHECKING:
+    from metadist.tracking import SyncReport
 
 
 def sync(
@@ -20,12 +23,30 @@ def sync(
 ) -> None:
     """Send the rest of a run's journal to MLflow; doing it twice changes nothing."""
     with guarded():
-        from metadist.tracking import sync as send
-
-        report = send(run_dir, uri=uri)
+        report = _sent(run_dir.absolute(), uri)
 
         def lines() -> Iterator[str]:
             refused = f", {report.num_refused} were refused" if report.num_refused else ""
             yield f"{report.num_sent} events sent to {report.uri}, run {report.run_id}{refused}"
 
         emit({"run_dir": str(run_dir), **asdict(report)}, as_json=json, lines=lines)
+
+
+def _sent(run_dir: Path, uri: str | None) -> SyncReport:
+    """Send it to ``uri``, which is where the run is tracked from then on, or to where it is tracked."""
+    from metadist.errors import UsageError
+    from metadist.folder.run_folder import is_used, move_tracking, read_config
+    from metadist.tracking import TrackingUriRefused, resolve_tracking_uri, sync, tracking_uri_of
+
+    if uri is not None:
+        try:
+            uri = resolve_tracking_uri(uri)
+        except TrackingUriRefused as error:
+            raise UsageError(str(error)) from None
+    if not is_used(run_dir):  # a run that never began, or no run folder: which `sync` says
+        return sync(run_dir, uri=uri)
+    settings = read_config(run_dir).tracking
+    report = sync(run_dir, uri=uri or tracking_uri_of(run_dir, settings.uri), experiment=settings.experiment)
+    if uri is not None:
+        move_tracking(run_dir, uri)
+    return report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from metadist.config.presets import larger_is_better
 from metadist.errors import DataError
 from metadist.evaluate import mean_ci95
-from metadist.run_reader import evaluate_run, load_run
+from metadist.folder.reports import report_folder, settings_of
+from metadist.run_reader import Run, evaluate_run, load_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,56 @@ class Judged:
 
 
 def judged(run_dir: Path, split: str, on_message: Callable[[str], None]) -> Judged:
-    """The report of the run's best checkpoint on ``split``; it is judged now where there is none yet."""
+    """The run's own evaluation of its best checkpoint on ``split``; it is judged now where there is none yet."""
     run = load_run(run_dir)
-    folder = run.run_dir / "evaluation" / f"{split}-{run.checkpoint('best').state.step:06d}"
-    if not (folder / "report.json").exists():
+    folder = report_folder(run.run_dir, split, run.checkpoint("best").state.step)
+    if _settings_in(folder) != settings_of(run.config):
         on_message(f"judging {run_dir} on {split} tasks")
         evaluate_run(run_dir, split=split, on_message=on_message)
+    return _read(run, str(run_dir), folder)
+
+
+def judged_alike(run_a: Path, run_b: Path, split: str, on_message: Callable[[str], None]) -> tuple[Judged, Judged]:
+    """The own evaluations of two runs; where these are of other tasks, the reports of both on the most tasks that both
+    were judged on, each after its own inner steps and by its own metric."""
+    own = judged(run_a, split, on_message), judged(run_b, split, on_message)
+    if _task_set(own[0]) == _task_set(own[1]):
+        return own
+    first, second = ({_task_set(found): found for found in _others(run, split)} for run in (run_a, run_b))
+    first, second = {**first, _task_set(own[0]): own[0]}, {**second, _task_set(own[1]): own[1]}
+    shared = max(first.keys() & second.keys(), key=lambda name: (first[name].report["num_tasks"], name), default=None)
+    return own if shared is None else (first[shared], second[shared])
+
+
+def _task_set(found: Judged) -> str:
+    return str(found.report["task_set"])
+
+
+def _others(run_dir: Path, split: str) -> Iterator[Judged]:
+    """Reports of the best checkpoint on other tasks than the run's own evaluation."""
+    run = load_run(run_dir)
+    folder, own = report_folder(run.run_dir, split, run.checkpoint("best").state.step), settings_of(run.config)
+    for other in sorted(folder.parent.glob(f"{folder.name}_*")):
+        settings = _settings_in(other)
+        if settings is not None and all(settings[key] == own[key] for key in ("inner_steps", "metric")):
+            yield _read(run, str(run_dir), other)
+
+
+def _settings_in(folder: Path) -> dict[str, Any] | None:
+    """The settings that a report was made under; None where there is none that says so."""
+    try:
+        found: dict[str, Any] | None = json.loads((folder / "report.json").read_text()).get("evaluation")
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _read(run: Run, name: str, folder: Path) -> Judged:
     with np.load(folder / "tasks.npz", allow_pickle=False) as arrays:
         scores = {name: arrays[name] for name in arrays.files}
     settings = run.config.evaluation
     return Judged(
-        name=str(run_dir),
+        name=name,
         label=run.config.algorithm.name,
         report=json.loads((folder / "report.json").read_text()),
         scores=scores,

@@ -62,6 +62,14 @@ def read_config(run_dir: Path, overrides: Mapping[str, Any] | None = None) -> Ru
     return load_config(str(run_dir / RESOLVED), overrides)
 
 
+def move_tracking(run_dir: Path, uri: str) -> None:
+    """The run is tracked at ``uri`` from now on, also where its configuration names another place."""
+    config = read_config(run_dir)
+    if config.tracking.uri not in (None, uri):
+        moved = config.tracking.model_copy(update={"uri": uri})
+        write_atomically(run_dir / RESOLVED, dump(config.model_copy(update={"tracking": moved})))
+
+
 def check_resume(
     run_dir: Path,
     config: RunConfig,

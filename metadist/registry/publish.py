@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from metadist.checkpoint import Checkpoint
 from metadist.errors import ServiceAway, UsageError
+from metadist.folder.run_folder import read_config
 from metadist.registry.build import build_bundle
 from metadist.serving.bundle import Bundle
 from metadist.serving.fetch import TIMEOUT_S, prepare_mlflow
-from metadist.tracking import check_reachable, resolve_tracking_uri, sync
-from metadist.tracking.state import load_run as mirrored
+from metadist.tracking import check_reachable, sync, tracking_uri_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -48,13 +49,14 @@ def register(
         What ``metadist register --json`` prints.
 
     Raises:
-        ServiceAway: MLflow does not answer; found out before anything is computed.
+        UsageError: MLflow refuses the name or the alias; found out before anything is computed, as is the next.
+        ServiceAway: MLflow does not answer.
         GateRefused: the model's own report speaks against it.
-        UsageError: MLflow refuses the name or the alias.
     """
+    check_names(name, alias)
     folder = Path(run_dir).absolute()
-    known = mirrored(folder)
-    uri = resolve_tracking_uri(tracking_uri or (known.uri if known else None))
+    settings = read_config(folder).tracking
+    uri = tracking_uri_of(folder, tracking_uri or settings.uri)
     check_reachable(uri, TIMEOUT_S)
     bundle = build_bundle(
         folder,
@@ -66,10 +68,12 @@ def register(
     )
     prepare_mlflow()
     with _told(uri):
-        run_id = sync(folder, uri=uri).run_id
+        run_id = sync(folder, uri=uri, experiment=settings.experiment).run_id
         version, is_new = _version(uri, name, bundle, run_id)
-        client = _client(uri)
-        client.set_registered_model_alias(name, alias, version)
+    with _told(
+        uri, f"version {version} of {name} is registered without the alias {alias}, which the same command sets"
+    ):
+        _client(uri).set_registered_model_alias(name, alias, version)
     return {
         "name": name,
         "version": int(version),
@@ -84,6 +88,20 @@ def register(
         "params_sha256": saved.state.params_sha256,
         "report": bundle.report,
     }
+
+
+def check_names(name: str, alias: str) -> None:
+    """Refuse a name or an alias that MLflow would refuse, without asking it.
+
+    Raises:
+        UsageError: says what may be in it.
+    """
+    if not name.strip() or any(sign in name for sign in "/:.%\"'"):
+        raise UsageError(f"MLflow refuses the name {name!r} of a model: it is not empty and has none of / : . % \" '")
+    if not re.fullmatch(r"[\w-]{1,255}", alias) or re.fullmatch(r"(?i)latest|v\d+", alias):
+        raise UsageError(
+            f"MLflow refuses the alias {alias!r}: letters, digits, _ and - are allowed, latest and v1, v2, ... are not"
+        )
 
 
 def _version(uri: str, name: str, bundle: Bundle, run_id: str) -> tuple[str, bool]:
@@ -139,15 +157,16 @@ def _client(uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _told(uri: str) -> Iterator[None]:
-    """MLflow's errors in our words and exit codes."""
+def _told(uri: str, before: str = "") -> Iterator[None]:
+    """MLflow's errors in our words and exit codes; ``before`` is what was done when they came."""
     from mlflow.exceptions import MlflowException
 
+    done = f"{before}: " if before else ""
     try:
         yield
     except MlflowException as error:
         if error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST"):
-            raise UsageError(f"MLflow at {uri} refuses: {error.message}") from error
-        raise ServiceAway(f"MLflow at {uri} failed: {error.message}") from error
+            raise UsageError(f"{done}MLflow at {uri} refuses: {error.message}") from error
+        raise ServiceAway(f"{done}MLflow at {uri} failed: {error.message}") from error
     except OSError as error:
-        raise ServiceAway(f"MLflow at {uri} failed: {error}") from error
+        raise ServiceAway(f"{done}MLflow at {uri} failed: {error}") from error

@@ -20,7 +20,7 @@ from metadist.tracking.journal import Journal
 from metadist.tracking.mirror import MlflowMirror, SyncReport, sync
 from metadist.tracking.send_lock import break_send_lock
 from metadist.tracking.system import SystemMetrics
-from metadist.tracking.uri import check_reachable, resolve_tracking_uri
+from metadist.tracking.uri import check_reachable, resolve_tracking_uri, tracking_uri_of
 
 __all__ = [
     "JOURNAL_NAME",
@@ -44,4 +44,5 @@ __all__ = [
     "read_events",
     "resolve_tracking_uri",
     "sync",
+    "tracking_uri_of",
 ]

@@ -131,7 +131,9 @@ class TrackingUriRefused(TrackingError):
         self.uri, self.reason = uri, reason
 
     def __str__(self) -> str:
-        return f"tracking.uri {self.uri!r} cannot be used: {self.reason}"
+        return (
+            f"the tracking URI {self.uri!r} (tracking.uri, --uri or MLFLOW_TRACKING_URI) cannot be used: {self.reason}"
+        )
 
 
 class EventRefused(TrackingError):

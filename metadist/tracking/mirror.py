@@ -27,7 +27,7 @@ from metadist.tracking.errors import (
 from metadist.tracking.events import JOURNAL_NAME
 from metadist.tracking.sender import Sender, new_run
 from metadist.tracking.state import load_run
-from metadist.tracking.uri import check_reachable, resolve_tracking_uri
+from metadist.tracking.uri import check_reachable, tracking_uri_of
 
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 60.0
@@ -193,7 +193,7 @@ def sync(
     run_dir: str | Path,
     *,
     uri: str | None = None,
-    experiment: str = "metadist",
+    experiment: str | None = None,
     run_name: str | None = None,
     timeout: float = 10.0,
     factory: ClientFactory = make_client,
@@ -202,8 +202,9 @@ def sync(
 
     Args:
         run_dir: The run folder.
-        uri: Where to; default is where the run was mirrored to, else what `resolve_tracking_uri` says.
-        experiment, run_name: For a run that was never mirrored; the name defaults to the folder's.
+        uri: Where to, by default as `tracking_uri_of` says.
+        experiment, run_name: For a run that is new there; by default what the folder knows, else ``metadist`` and the
+            folder's name.
         timeout: Seconds within which the server must answer at all.
 
     Raises:
@@ -214,11 +215,11 @@ def sync(
     folder = Path(run_dir).absolute()
     if not (folder / JOURNAL_NAME).is_file():
         raise JournalMissing(str(folder))
-    known = load_run(folder)
-    target = uri or (known.uri if known else None)
-    target = resolve_tracking_uri(target)
+    target, known = tracking_uri_of(folder, uri), load_run(folder)
     check_reachable(target, timeout)
-    sender = Sender(folder, new_run(target, experiment, run_name or folder.name), factory)
+    experiment = experiment or (known.experiment if known else "metadist")
+    run_name = run_name or (known.run_name if known else folder.name)
+    sender = Sender(folder, new_run(target, experiment, run_name), factory)
     num_before = sender.num_unsent()
     try:
         _send_all(sender, target)

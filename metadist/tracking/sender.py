@@ -24,7 +24,6 @@ from metadist.tracking.plan import (
 )
 from metadist.tracking.send_lock import SendLock
 from metadist.tracking.state import (
-    ROLLED_BACK_NAME,
     Acknowledged,
     FirstSent,
     MirrorRun,
@@ -44,9 +43,10 @@ class Sender:
     A lock in the run folder keeps two senders of one run apart (a driver and `metadist sync`).
 
     Args:
-        run_dir: The run folder. run: Where to; kept in the folder. A folder already mirrored to the same URI
-        keeps its experiment, name and run;
-            another URI gets the whole journal from its first line.
+        run_dir: The run folder.
+        run: Where to; kept in the folder. A folder already mirrored to the same URI keeps its experiment, name and
+            run. Another URI gets the whole journal from its first line, and takes the place of the one before in the
+            folder once it has answered with a run.
         factory: Makes the client, at the first sending.
     """
 
@@ -123,6 +123,7 @@ class Sender:
             start_time = next(read_events(self._journal)).time
             run = replace(run, run_id=self._client.ensure_run(run, start_time))
             self._check_lock()  # while we hung in that call a successor may have made a run of its own
+            save_acknowledged(self.run_dir, self._acknowledged)  # first: killed in between, too much is sent again
             save_run(self.run_dir, run)
             self._run = run
         events = read_events(self._journal, self._acknowledged.offset)
@@ -142,18 +143,19 @@ class Sender:
         if not self._lock.acquire():
             raise TrackingError(f"another process is sending {self.run_dir} to MLflow at this moment; let it finish")
         known = load_run(self.run_dir)
+        self._first_sent = load_rolled_back(self.run_dir)
         if known is not None and known.uri == self._wanted.uri:
-            self._first_sent = load_rolled_back(self.run_dir)
             self._run, self._acknowledged = known, self._checked(load_acknowledged(self.run_dir))
             return known
-        if known is not None:
-            _log.warning("this run was mirrored to %s; %s now gets all of it", known.uri, self._wanted.uri)
-            (self.run_dir / ROLLED_BACK_NAME).unlink(missing_ok=True)
         self._acknowledged = Acknowledged()
-        save_acknowledged(self.run_dir, self._acknowledged)
-        save_run(self.run_dir, self._wanted)
-        self._run = self._wanted
-        return self._wanted
+        if known is None:
+            self._run = self._wanted
+            save_acknowledged(self.run_dir, self._acknowledged)
+            save_run(self.run_dir, self._wanted)
+        else:  # its token finds the run again, should an answer be lost or the run go back to where it was
+            self._run = replace(self._wanted, token=known.token)
+            _log.warning("this run was mirrored to %s; %s now gets all of it", known.uri, self._wanted.uri)
+        return self._run
 
     def _checked(self, acknowledged: Acknowledged) -> Acknowledged:
         """What was acknowledged, or nothing if that is no place in this journal: sending again changes nothing."""

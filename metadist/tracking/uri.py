@@ -2,16 +2,42 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from metadist.tracking.errors import TrackingDenied, TrackingUnavailable, TrackingUriRefused
+from metadist.tracking.state import load_run
 
 _SQLITE = "sqlite:///"
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
+
+
+def tracking_uri_of(
+    run_dir: Path, config_uri: str | None, *, environ: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> str:
+    """Where a run is tracked: what the configuration names, else what the run folder knows, else as
+    `resolve_tracking_uri` says. A relative path stays the file that it was at first, whatever the directory now.
+
+    Raises:
+        TrackingUriRefused: MLflow cannot use it.
+    """
+    known = load_run(run_dir)
+    if known is not None and (not config_uri or _is_relative_of(config_uri, known.uri)):
+        return known.uri
+    return resolve_tracking_uri(config_uri, environ=environ, cwd=cwd)
+
+
+def _is_relative_of(uri: str, known: str) -> bool:
+    path, file = sqlite_path(uri), sqlite_path(known)
+    if path is None or file is None or path.is_absolute() or not path.parts:
+        return False
+    return file.parts[-len(path.parts) :] == path.parts
 
 
 def resolve_tracking_uri(
@@ -22,7 +48,8 @@ def resolve_tracking_uri(
     A relative sqlite path is made absolute, so that the run folder can keep it.
 
     Raises:
-        TrackingUriRefused: A plain path or ``file:``, which MLflow no longer writes to.
+        TrackingUriRefused: A plain path or ``file:``, which MLflow no longer writes to, or a scheme that it does not
+            have.
 
     >>> resolve_tracking_uri(None, environ={}, cwd=Path("/data"))
     'sqlite:////data/mlflow.db'
@@ -37,12 +64,23 @@ def resolve_tracking_uri(
             uri,
             "MLflow no longer writes to folders; use sqlite:///mlflow.db or the http:// address of a server",
         )
+    _check_scheme(uri)
     if uri.startswith(_SQLITE):
         path = uri[len(_SQLITE) :]
         if not path:
             raise TrackingUriRefused(uri, "it names no file; write sqlite:///mlflow.db")
         return f"{_SQLITE}{folder / path}"
     return uri
+
+
+def _check_scheme(uri: str) -> None:
+    """Refuse a scheme that neither MLflow nor an installed plugin of it has. ``postgresql+psycopg2`` is postgresql."""
+    scheme = uri.partition("://")[0].partition("+")[0]
+    known = (*_SCHEMES, *(entry.name for entry in entry_points(group="mlflow.tracking_store")))
+    if scheme not in known:
+        close = difflib.get_close_matches(scheme, known, n=1)
+        hint = f"did you mean {close[0]}://? " if close else ""
+        raise TrackingUriRefused(uri, f"MLflow has no scheme {scheme!r}; {hint}it has {', '.join(known)}")
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -173,8 +173,8 @@ def test_a_used_run_folder(call: Call) -> None:
 TABLE = ["tasks", "import", "table", "--from", "a.csv", "--value", "x"]
 USAGE = {
     "not a run folder": (["evaluate", "nowhere"], 65),
-    "no such split": (["evaluate", "run", "--split", "holdout"], 65),
-    "no such checkpoint": (["evaluate", "run", "--checkpoint", "5"], 78),
+    "no such split": (["evaluate", "run", "--split", "holdout"], 2),
+    "no such checkpoint": (["evaluate", "run", "--checkpoint", "5"], 2),
     "too large a shard": (["replay", "run", "--step", "1", "--shard", "9"], 2),
     "unknown option": (["train", "tiny.yaml", "--fast"], 2),
     "unknown command": (["fly"], 2),

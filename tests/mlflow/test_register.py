@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
 from metadist import Run, load_adapter
-from metadist.errors import DataError, UsageError
+from metadist.errors import DataError, ServiceAway, UsageError
 from metadist.registry import register
 from metadist.tracking import TrackingUnavailable
 from tests.support.toys import image_run
@@ -83,7 +84,28 @@ def test_a_model_that_is_not_there(registered: dict[str, Any], uri: str) -> None
         load_adapter(uri, tracking_uri=registered["tracking_uri"])
 
 
-def test_a_name_or_an_alias_that_mlflow_refuses(run: Run, registered: dict[str, Any]) -> None:
-    for name, alias in (("a/b", "candidate"), (NAME, "latest"), (NAME, "v3")):
-        with pytest.raises(UsageError, match="refuses"):
-            register(run.run_dir, run.checkpoint("best"), name=name, alias=alias)
+@pytest.mark.parametrize(
+    ("name", "alias"),
+    [("a/b", "candidate"), ("a.b", "candidate"), (" ", "c"), (NAME, "latest"), (NAME, "v3"), (NAME, "a b"), (NAME, "")],
+)
+def test_a_name_or_an_alias_that_mlflow_refuses(run: Run, name: str, alias: str) -> None:
+    """Found out before the report is computed."""
+    with (
+        mock.patch("metadist.registry.publish.build_bundle", side_effect=AssertionError),
+        pytest.raises(UsageError, match="refuses"),
+    ):
+        register(run.run_dir, run.checkpoint("best"), name=name, alias=alias)
+
+
+def test_a_version_without_its_alias_is_said(run: Run, registered: dict[str, Any], client: MlflowClient) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    again: dict[str, Any] = {"name": NAME, "alias": "late", "num_tasks": 5}
+    with (
+        mock.patch.object(MlflowClient, "set_registered_model_alias", side_effect=MlflowException("busy")),
+        pytest.raises(ServiceAway, match=f"version 2 of {NAME} is registered without the alias late.*busy"),
+    ):
+        register(run.run_dir, run.checkpoint("best"), **again)
+    assert register(run.run_dir, run.checkpoint("best"), **again)["version"] == 2
+    assert client.get_model_version_by_alias(NAME, "late").version == "2"

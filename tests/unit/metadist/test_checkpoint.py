@@ -10,7 +10,7 @@ import torch
 
 from metadist import checkpoint
 from metadist.checkpoint import Best, State, load_checkpoint, newest_whole, prune, save_checkpoint, steps
-from metadist.errors import CheckpointDamaged, ConfigError
+from metadist.errors import CheckpointDamaged, UsageError
 from metadist.parameters import Layout, named_leaves, sha256
 from metadist.run_reader import find_checkpoint
 
@@ -110,8 +110,8 @@ def test_find_by_name(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path, "best").state.step == 2
     assert find_checkpoint(tmp_path, "last").state.step == 3
     assert find_checkpoint(tmp_path, "1").state.step == find_checkpoint(tmp_path, 1).state.step == 1
-    for wrong in ("9", "newest"):
-        with pytest.raises(ConfigError, match="best, last or one of the steps 1, 2, 3"):
+    for wrong, hint in (("9", ""), ("newest", ""), ("lst", "did you mean last.*")):
+        with pytest.raises(UsageError, match=f"{hint}use best, last or one of the steps 1, 2, 3"):
             find_checkpoint(tmp_path, wrong)
     (tmp_path / checkpoint.FOLDER / "000003" / "params.safetensors").unlink()
     for which in ("best", "last", 3):

@@ -245,6 +245,43 @@ def test_another_uri_gets_the_whole_journal(tmp_path: Path, server: Any) -> None
     assert (run.uri, run.run_id) == ("http://elsewhere", "run-0")
 
 
+def test_a_uri_that_never_answers_takes_nothing_away(tmp_path: Path, server: Any) -> None:
+    """Neither where the run is, nor how far MLflow has it; and back there it goes on in the run that it was."""
+    other = type(server)()
+    other.down = True
+    with Journal(tmp_path) as journal:
+        journal.metrics(0, {"loss": 1.0})
+        first = sync_of(tmp_path, server)
+        before = load_run(tmp_path), load_acknowledged(tmp_path)
+        for factory in (other.client, broken_client):
+            with pytest.raises(TrackingUnavailable):
+                sync(tmp_path, uri="http://elsewhere", factory=factory)
+        assert (load_run(tmp_path), load_acknowledged(tmp_path)) == before
+        assert sync(tmp_path, factory=server.client).num_sent == 0
+        other.down, other.fail_after_storing = False, True
+        with pytest.raises(TrackingUnavailable):
+            sync(tmp_path, uri="http://elsewhere", factory=other.client)  # a run was made, its id never received
+        other.fail_after_storing = False
+        assert sync(tmp_path, uri="http://elsewhere", factory=other.client).num_sent == 1
+        assert len(other.runs) == len(other.rows) == 1
+        assert sync_of(tmp_path, server).run_id == first.run_id
+    assert len(server.runs) == len(server.rows) == 1
+
+
+def broken_client(uri: str) -> Any:
+    raise ValueError(f"{uri}: no such store")
+
+
+def test_another_uri_keeps_the_experiment_and_the_name(tmp_path: Path, server: Any) -> None:
+    server.down = True
+    with Journal(tmp_path) as journal:
+        journal.metrics(0, {"loss": 1.0})
+        assert mirror_of(tmp_path, server).close(0.0) == 1
+        sync(tmp_path, uri="http://elsewhere", factory=type(server)().client)
+    run = load_run(tmp_path)
+    assert run is not None and (run.uri, run.experiment, run.run_name) == ("http://elsewhere", "e", "r")
+
+
 def test_what_is_refused_is_counted_and_does_not_hold_up_the_rest(
     tmp_path: Path, server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from metadist.tracking import TrackingUnavailable, TrackingUriRefused, check_reachable, resolve_tracking_uri
+from metadist.tracking import (
+    TrackingUnavailable,
+    TrackingUriRefused,
+    check_reachable,
+    resolve_tracking_uri,
+    tracking_uri_of,
+)
+from metadist.tracking.state import MirrorRun, save_run
 
 
 @pytest.mark.parametrize(
@@ -25,7 +32,9 @@ from metadist.tracking import TrackingUnavailable, TrackingUriRefused, check_rea
         ("sqlite:///runs/x.db", {}, "sqlite:////runs/runs/x.db"),
         ("sqlite:////abs/x.db", {}, "sqlite:////abs/x.db"),
         ("postgresql://host/db", {}, "postgresql://host/db"),
+        ("postgresql+psycopg2://host/db", {}, "postgresql+psycopg2://host/db"),
         ("databricks", {}, "databricks"),
+        ("databricks://profile", {}, "databricks://profile"),
     ],
 )
 def test_resolve(config_uri: str | None, environ: dict[str, str], uri: str) -> None:
@@ -37,6 +46,42 @@ def test_folders_are_refused(uri: str) -> None:
     with pytest.raises(TrackingUriRefused, match=r"sqlite:///mlflow\.db") as caught:
         resolve_tracking_uri(uri)
     assert caught.value.uri == uri
+
+
+@pytest.mark.parametrize(("uri", "words"), [("foo://bar", "it has http, https"), ("htp://a:5000", "mean http://")])
+def test_a_scheme_that_mlflow_does_not_have_is_refused(uri: str, words: str) -> None:
+    for arguments in (
+        {"config_uri": uri, "environ": {}},
+        {"config_uri": None, "environ": {"MLFLOW_TRACKING_URI": uri}},
+    ):
+        with pytest.raises(TrackingUriRefused, match=words) as caught:
+            resolve_tracking_uri(**arguments)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value) and repr(uri) in str(caught.value)
+
+
+ENVIRON = {"MLFLOW_TRACKING_URI": "http://environment"}
+
+
+@pytest.mark.parametrize(
+    ("config_uri", "known", "environ", "uri"),
+    [
+        (None, None, {}, "sqlite:////now/mlflow.db"),
+        (None, None, ENVIRON, "http://environment"),
+        (None, "sqlite:////first/mlflow.db", {}, "sqlite:////first/mlflow.db"),
+        (None, "sqlite:////first/mlflow.db", ENVIRON, "sqlite:////first/mlflow.db"),
+        ("http://named", "sqlite:////first/mlflow.db", ENVIRON, "http://named"),
+        ("sqlite:///x.db", "sqlite:////first/x.db", ENVIRON, "sqlite:////first/x.db"),
+        ("sqlite:///b/x.db", "sqlite:////first/x.db", {}, "sqlite:////now/b/x.db"),
+        ("sqlite:////abs/x.db", "sqlite:////first/x.db", {}, "sqlite:////abs/x.db"),
+        ("sqlite:///x.db", "http://first", {}, "sqlite:////now/x.db"),
+    ],
+)
+def test_a_run_stays_where_it_is_tracked(
+    config_uri: str | None, known: str | None, environ: dict[str, str], uri: str, tmp_path: Path
+) -> None:
+    if known is not None:
+        save_run(tmp_path, MirrorRun(uri=known, experiment="e", run_name="r", token="t"))
+    assert tracking_uri_of(tmp_path, config_uri, environ=environ, cwd=Path("/now")) == uri
 
 
 @contextmanager
