@@ -71,7 +71,8 @@ class Conv4(nn.Module):
         """(N, C, ...) scaled and shifted by the context, where this is the place for it."""
         if self.film is None or place != self.film_after:
             return x
-        scale, shift = self.film(self.context).reshape(2, -1, *[1] * (x.dim() - 2))
+        both: Tensor = self.film(self.context)
+        scale, shift = both.reshape(2, -1, *[1] * (x.dim() - 2)).unbind()
         return x * (1 + scale) + shift
 
 
