@@ -15,7 +15,7 @@ CONFIG_ERRORS = {
     "misspelt key": (["outer.nun_steps=3"], "outer.nun_steps: there is no such key; did you mean 'num_steps'?"),
     "unknown section": (["outter.lr=3"], "did you mean 'outer'?"),
     "wrong type": (["outer.num_steps=many"], "outer.num_steps"),
-    "out of range": (["outer.lr=-1"], "outer.lr: Input should be greater than 0 (got -1)"),
+    "out of range": (["outer.lr=-1"], "outer.lr: must be greater than 0 (got -1)"),
     "shard size": (["outer.shard_size=3"], "a shard_size that fits: 1, 2, 4"),
     "not a set": (["outer.lr"], "is not of the form a.b=value"),
     "factory module": (["model.name=null", "model.factory=nowhere:build"], "cannot be imported: No module named"),
