@@ -122,7 +122,7 @@ def test_a_run_is_judged_by_its_metric(tmp_path: Path) -> None:
 
     options = {"loss": "quantile", "quantile": 0.8, "metrics": ["pinball", "mae"]}
     run = train_quickly(SMALL_RUN, {"objective.options": options, "outer.num_steps": 2}, tmp_path / "run")
-    assert run.summary["best"]["metric"] == "pinball" and run.summary["query_pinball"] > 0
+    assert run.summary["best"]["metric"] == "pinball" and run.summary["query_metrics"]["pinball"] > 0
     from metadist.evaluate import evaluate
 
     with opened(run) as (parts, group):
