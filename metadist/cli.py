@@ -51,11 +51,12 @@ def main() -> None:
 
     try:
         sys.exit(app(prog_name="metadist", standalone_mode=False))
-    except typer.BadParameter.__bases__ as error:  # every wrong use of the command line, wherever typer has its click
-        sys.exit(_called_wrongly(error))
     except typer.Abort:
         sys.exit(EXIT_CTRL_C)
-    except Exception:  # anything that got here is ours to mend: show where it happened
+    except Exception as error:
+        if isinstance(error, typer.BadParameter.__bases__):  # click's UsageError, wherever this typer has its click
+            sys.exit(_called_wrongly(error))
+        # anything that got here is ours to mend: show where it happened
         import traceback
 
         from metadist.commands.output import is_debugged

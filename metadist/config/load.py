@@ -38,8 +38,10 @@ def load_config(
                 "what it says; give the override where the recipe is loaded: load_config(recipe, {...})"
             )
         recipe = recipe.model_dump(mode="json")
-    plain = isinstance(recipe, Mapping)
-    tree, label = (dict(recipe), "configuration") if plain else (recipe_tree(str(recipe)), str(recipe))
+    if isinstance(recipe, Mapping):
+        tree, label = dict(recipe), "configuration"
+    else:
+        tree, label = recipe_tree(str(recipe)), str(recipe)
     for path, value in (overrides or {}).items():
         _set(tree, path, value)
     return _finding_code(validated(tree, label), recipe)
