@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any
 
 import typer
 
@@ -46,12 +47,16 @@ def root(
 
 def main() -> None:
     """Entry point of the ``metadist`` command."""
-    from metadist.errors import EXIT_BUG
+    from metadist.errors import EXIT_BUG, EXIT_CTRL_C
 
     try:
-        app()
-    except Exception:  # anything that got here is ours to mend: show where it happened
-        import sys
+        sys.exit(app(prog_name="metadist", standalone_mode=False))
+    except typer.Abort:
+        sys.exit(EXIT_CTRL_C)
+    except Exception as error:
+        if isinstance(error, typer.BadParameter.__bases__):  # click's UsageError, wherever this typer has its click
+            sys.exit(_called_wrongly(error))
+        # anything that got here is ours to mend: show where it happened
         import traceback
 
         from metadist.commands.output import is_debugged
@@ -61,3 +66,14 @@ def main() -> None:
         traceback.print_exc()
         sys.stderr.write("error: this is a bug of metadist; the traceback above says where\n")
         sys.exit(EXIT_BUG)
+
+
+def _called_wrongly(error: Any) -> int:
+    """Say it in one line with where to look; without any argument at all, print the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        message = " ".join(error.format_message().split()).rstrip(".")
+        where = f" (`{error.ctx.command_path} --help` says what there is)" if error.ctx is not None else ""
+        sys.stderr.write(f"error: {message}{where}\n")
+    return int(error.exit_code)

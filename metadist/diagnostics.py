@@ -26,20 +26,17 @@ def warnings_of(report: Report, config: RunConfig) -> list[str]:
             f"accuracy with zero inner steps is {before:.1%}, above chance ({chance:.1%}): "
             "labels are not shuffled between classes, or leak into the inputs"
         )
-    if gain <= half:
-        hint = (
-            f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small (a paper that sums its loss over "
-            f"classes needs {ways} times its rate here)"
-            if metric == "accuracy"
-            else f"algorithm.inner_lr {config.algorithm.inner_lr:g} may be too small"
-        )
-        found.append(f"{report.num_steps} inner steps gain nothing yet ({metric} {before:.4g} -> {after:.4g}): {hint}")
+    rate = f"algorithm.inner_lr {config.algorithm.inner_lr:g}"
+    change = f"({metric} {before:.4g} -> {after:.4g})"
+    if gain < -half:
+        found.append(f"{report.num_steps} inner steps make it worse {change}: {rate} may be too large")
+    elif gain <= half:
+        sums = f" (a paper that sums its loss over classes needs {ways} times its rate here)"
+        hint = f"{rate} may be too small{sums if metric == 'accuracy' else ''}"
+        found.append(f"{report.num_steps} inner steps gain nothing yet {change}: {hint}")
     first, last = report.support_loss(0), report.support_loss(report.num_steps)
     if not last <= first:
-        found.append(
-            f"the support loss rises in the inner loop ({first:.4g} -> {last:.4g}): "
-            f"algorithm.inner_lr {config.algorithm.inner_lr:g} is too large"
-        )
+        found.append(f"the support loss rises in the inner loop ({first:.4g} -> {last:.4g}): {rate} is too large")
     if report.diverged:
         found.append(lost)
     return found

@@ -93,15 +93,21 @@ class SaveFailed(MetadistError):
     Args:
         path: The file or folder.
         reason: What the operating system said.
+        begun: Whether anything may have been saved before.
     """
 
     exit_code = 69
 
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path, self.reason = path, reason
+    def __init__(self, path: str, reason: str, begun: bool = True) -> None:
+        super().__init__(path, reason, begun)
+        self.path, self.reason, self.begun = path, reason, begun
 
     def __str__(self) -> str:
+        if not self.begun:
+            return (
+                f"the operating system refused {self.path} ({self.reason}), so nothing was begun: choose another "
+                "--run-dir, or make room or repair the permissions"
+            )
         return (
             f"the operating system refused {self.path} ({self.reason}); what was saved before is whole: make room, or "
             "repair the disk or its permissions, then run again with --resume"

@@ -9,6 +9,7 @@ from typing import Any
 from cluster import LocalGroup, Partial
 from metadist import checkpoint, numerics
 from metadist.config import RunConfig
+from metadist.config.wording import did_you_mean
 from metadist.errors import UsageError
 from metadist.folder.run_folder import read_fingerprint
 from metadist.outer import Outer
@@ -19,6 +20,8 @@ from metadist.sums import dropped_keys
 from metadist.tasks import Shard, plan_evaluation, plan_training
 from metadist.trainer import reduced
 from metadist.worker import factory_of
+
+SPLITS = ("train", "validation", "test")
 
 
 def replay_shard(
@@ -34,11 +37,14 @@ def replay_shard(
     """
     run = load_run(run_dir)
     config, settings = run.config, run.config.outer
+    _check_step(config, split, step)
     plan = _plan(config, split, step)
     if shard >= len(plan):
         raise UsageError(f"a step of this run has shards 0..{len(plan) - 1}; asked for {shard}")
     numerics.pin(config.engine.threads)
     parts = run.parts()
+    if split != "train":
+        parts.source.check(split, fixed=True)
     outer = Outer(settings, parts.layout, flatten(parts.algorithm.init(config.seed)))
     before = [saved for saved in checkpoint.steps(run.run_dir) if saved <= step]
     start = before[-1] if before else 0
@@ -64,6 +70,17 @@ def replay_shard(
         "dropped": list(dropped_keys(result.metrics)),
         **{name: total / count for name, (total, count) in result.metrics.items() if count},
     }
+
+
+def _check_step(config: RunConfig, split: str, step: int) -> None:
+    """Refuse a split that is misspelt, and a step that the run never takes."""
+    hint = did_you_mean(split, SPLITS)
+    if split not in SPLITS and hint:
+        raise UsageError(f"--split {split!r} is not known{hint} (known: {', '.join(SPLITS)})")
+    last = config.outer.num_steps - (split == "train")
+    if step > last:
+        what = "trains" if split == "train" else "is judged after"
+        raise UsageError(f"--step {step} is beyond the run, which {what} steps 0..{last}; choose one of these")
 
 
 def _plan(config: RunConfig, split: str, step: int) -> tuple[Shard, ...]:

@@ -18,7 +18,6 @@ from metadist import numerics
 from metadist.config import RunConfig
 from metadist.config.fingerprint import fingerprint, numbers_of
 from metadist.config.load import load_config
-from metadist.durable import DISK_ERRNOS, writing
 from metadist.errors import ConfigError, MetadistError, UsageError
 from metadist.failures import translated
 from metadist.folder import run_folder
@@ -30,10 +29,11 @@ from metadist.launch.groups import Place, chosen, open_group, place_of
 from metadist.launch.opening import open_journal, tell_left_out
 from metadist.launch.plan_line import plan_line
 from metadist.launch.resume import Accept, Start, accept_of, start_of
+from metadist.launch.summary import summary_of
 from metadist.launch.tracked import tracked
 from metadist.launch.trial import check_own
 from metadist.outer import Outer
-from metadist.parameters import flatten, sha256
+from metadist.parameters import flatten
 from metadist.pictures import draw
 from metadist.run_reader import Run, evaluate_run, evaluate_sizes, load_run
 from metadist.stores import locate
@@ -84,7 +84,7 @@ def train(
         raise UsageError(f"accept {', '.join(accept)}: only a resume goes on across differences")
     with (
         watched() as interruption,
-        writing(folder, only=DISK_ERRNOS),
+        run_folder.made(folder),
         owned(folder, config.checkpoint.lease_s) as owner,
     ):
         if not retry and resume:
@@ -137,8 +137,16 @@ def _train_owned(
             ):
                 outcome = _run(parts, place, journal, owner, location, start, observer, interruption)
                 tracking.status = "FINISHED" if outcome.exit_code is None else "KILLED"
-    summary = _summary(parts.config, folder, mirror, outcome, time.perf_counter() - begun, place.num_workers)
-    return Run(folder, parts.config, {**summary, "unsent_events": tracking.unsent, "exit_code": outcome.exit_code})
+    summary = summary_of(
+        parts.config,
+        folder,
+        outcome,
+        run_id=mirror.run_id,
+        unsent_events=tracking.unsent,
+        wall_s=time.perf_counter() - begun,
+        num_workers=place.num_workers,
+    )
+    return Run(folder, parts.config, summary)
 
 
 def _run(
@@ -196,32 +204,6 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
     return parts
 
 
-def _summary(
-    config: RunConfig, folder: Path, mirror: MlflowMirror, outcome: Outcome, wall_s: float, workers: int
-) -> dict[str, Any]:
-    clock, best = outcome.clock, outcome.best
-    return {
-        "run_dir": str(folder),
-        "run_id": mirror.run_id,
-        "steps": outcome.step,
-        "params_sha256": sha256(outcome.flat),
-        "query_loss": outcome.metrics.get("train/query_loss"),
-        **{
-            f"query_{name}": outcome.metrics[f"train/query_{name}"]
-            for name in dict.fromkeys(("accuracy", "mse", str(config.evaluation.metric)))
-            if name != "loss" and f"train/query_{name}" in outcome.metrics
-        },
-        "tasks_per_second": clock.tasks_per_second(config.outer.meta_batch_size),
-        "wall_s": wall_s,
-        "warmup_s": clock.warmup_s,
-        "driver_overhead_fraction": clock.driver_overhead_fraction,
-        "actor_busy_fraction": clock.actor_busy_fraction(workers),
-        "best": None
-        if best is None
-        else {"step": best.step, "metric": best.metric, "value": best.value, "ci95": best.ci95},
-    }
-
-
 def dry_run(config: RunConfig, on_message: Callable[[str], None]) -> dict[str, Any]:
     """Build and probe everything, run nothing: the plan line and the three kinds of weights by name."""
     parts = _checked_parts(config, locate(config, on_message))
@@ -235,6 +217,6 @@ def dry_run(config: RunConfig, on_message: Callable[[str], None]) -> dict[str, A
 
 
 def default_run_dir(recipe: str | Path | Mapping[str, Any] | RunConfig) -> Path:
-    """``runs/<recipe>-<local time>`` in the working directory."""
+    """Make ``runs/<recipe>-<local time>`` in the working directory, with ``-2`` and so on where it is there already."""
     name = Path(recipe).stem if isinstance(recipe, str | Path) else "run"
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return run_folder.make_new(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -11,11 +11,24 @@ from tasks_store.manifest import MANIFEST
 from tasks_store.storage import Location
 
 COMMANDS = {
+    "customers": "metadist tasks build customers",
     "glyphs": "metadist tasks build glyphs",
     "sinusoids": "metadist tasks build sinusoids",
     "omniglot": "metadist tasks import omniglot --from PATH",
+    "banking77": (
+        "metadist tasks import table --from banking77.parquet --label intent --value text --split 0.46,0.27,0.27"
+    ),
+    "clinc150": (
+        "metadist tasks import table --from clinc150.parquet --label intent --value text --split-by domain "
+        "--drop-label oos"
+    ),
+    "beijing-air": (
+        "metadist tasks import table --from beijing_air_hourly.parquet --group station,year,month "
+        "--order-by day,hour --target PM2.5 --value hour --value SO2 --value NO2 --value CO --value TEMP --value PRES "
+        "--value DEWP --value RAIN --value WSPM --value O3 --missing drop --split-by year --split-file years.json"
+    ),
 }
-"""The one command that makes each store we know by name."""
+"""The one command that makes each store we know by name; an import of a table says where to, as well."""
 
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -60,7 +73,8 @@ def resolve_store(path_or_name: str | Path) -> Path | str:
         return place
     known = text if bare else place.name
     command = COMMANDS.get(known, "")
-    out = "" if bare or not command else f" --out {place}"
+    told = command and (not bare or "import table" in command)  # a table has no name of its own to lie under
+    out = f" --out {place}" if told else ""
     note = "" if bare else f" ({place})" if str(place) != text else ""
     cure = (
         f"make it with: {command}{out}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+DISK_AWAY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ESTALE})
 
 
 def console() -> Console:
@@ -69,7 +74,7 @@ def guarded() -> Iterator[None]:
     Under ``python -m pdb`` every error goes through as it is, so that the debugger stops where it was raised.
     """
     from cluster import ClusterError
-    from metadist.errors import MetadistError
+    from metadist.errors import DataError, MetadistError, SaveFailed
     from metadist.failures import exit_code_of
     from tasks_store import TaskStoreError
 
@@ -79,8 +84,20 @@ def guarded() -> Iterator[None]:
         if is_debugged():
             raise
         _fail(str(error), exit_code_of(error))
+    except OSError as error:
+        if is_debugged() or not _is_of_the_user(error):
+            raise
+        code = SaveFailed.exit_code if error.errno in DISK_AWAY else DataError.exit_code
+        _fail(f"cannot read or write {error.filename}: {error.strerror}", code)
     except KeyboardInterrupt as stop:
         _fail("interrupted; nothing that was whole is lost, run again with --resume", exit_code_of(stop))
+
+
+def _is_of_the_user(error: OSError) -> bool:
+    """Whether it is about a file that neither metadist nor Python brought along."""
+    ours = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib")))
+    named = isinstance(error.filename, str | Path) and bool(error.strerror)
+    return named and not any(Path(error.filename).absolute().is_relative_to(folder) for folder in ours)
 
 
 def is_debugged() -> bool:

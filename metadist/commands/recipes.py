@@ -19,7 +19,7 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one.")] 
     with guarded():
         import yaml
 
-        from metadist.config.load import recipe_names, recipe_text
+        from metadist.config.recipes import recipe_names, recipe_text
 
         if name is not None:
             text = recipe_text(name)
@@ -40,9 +40,9 @@ def recipes(name: Annotated[str | None, typer.Argument(help="Print this one.")] 
 
 @config_app.command()
 def schema(json: AsJson = False) -> None:
-    """JSON Schema of a configuration, for editors."""
+    """JSON Schema of a recipe, for editors."""
     with guarded():
-        from metadist.config import RunConfig
+        from metadist.config.schema import recipe_schema
 
-        found = RunConfig.model_json_schema()
+        found = recipe_schema()
         emit(found, as_json=json, lines=lambda: iter([json_module.dumps(found, indent=1)]))

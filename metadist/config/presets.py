@@ -5,9 +5,10 @@ A name sets defaults; a switch that the configuration names itself wins, unless 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from metadist.config.wording import did_you_mean
 
 OWN = "own"  # the family of every algorithm of a user's own
 COMMON = frozenset({"name", "inner_steps", "inner_lr", "normalisation"})
@@ -94,10 +95,9 @@ def check_algorithm(
     if is_own(name):
         return
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"algorithm.name {name!r} is not known{hint} (known: {', '.join(PRESETS)}, or 'package.module:function')"
+            f"algorithm.name {name!r} is not known{did_you_mean(name, PRESETS)} "
+            f"(known: {', '.join(PRESETS)}, or 'package.module:function')"
         )
     family, switches = PRESETS[name]
     for key in ESSENTIAL.get(name, ()):
@@ -131,8 +131,7 @@ def check_shipped(key: str, name: str, known: Collection[str], options: Mapping[
         ValueError: says which names there are.
     """
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"{key} {name!r} is not known{hint} (known: {', '.join(known)}, or 'package.module:function')")
     if options:
         raise ValueError(f"{key.split('.')[0]}.options are read by a part of your own only, not by {name}")

@@ -14,6 +14,7 @@ from metadist.config.algorithm import AlgorithmConfig
 from metadist.config.objective import ObjectiveConfig, objective_options
 from metadist.config.presets import OWN, check_kind, is_own, larger_is_better
 from metadist.config.sections import (
+    MAX_SEED,
     CheckpointConfig,
     ClusterConfig,
     EngineConfig,
@@ -78,7 +79,7 @@ class OuterConfig(Section):
 class RunConfig(Section):
     """A whole run."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     description: str = ""
     code_path: tuple[str, ...] = Field(
         (), description="folders of your own modules, searched last; where empty the YAML's and the working directory"

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from metadist.config.wording import problems_of
+
+MAX_SEED = 2**63 - 1
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, and a key that is not known is an error."""
+    """Base of all sections: frozen, a key that is not known is an error, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML 1.1 has ``on`` and ``off`` as booleans, and a section without keys as null; a number is no boolean."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and "off" in get_args(kind):
+            return "on" if value else "off"
+        if value is None and (get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, Section))):
+            return {}
+        if _has_boolean(value) and _is_numeric(kind):
+            raise ValueError("needs a number, not true or false")
+        return value
+
+
+def _has_boolean(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_has_boolean, value)))
+
+
+def _is_numeric(kind: Any) -> bool:
+    return kind in (int, float) or any(map(_is_numeric, get_args(kind)))
 
 
 T = TypeVar("T", bound=Section)
@@ -27,16 +60,7 @@ def checked_options(section: type[T], options: Mapping[str, Any], who: str) -> T
     try:
         return section.model_validate(dict(options))
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        known = list(section.model_fields)
-        if problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(where, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"{who} has no option {where!r}{hint} (known: {', '.join(known) or 'none'})") from None
-        message = problem["msg"].removeprefix("Value error, ")
-        given = f"{where}: {message} (got {problem['input']!r})" if where else message
-        raise ValueError(f"options of {who}: {given}") from None
+        raise ValueError(f"options of {who}: {'; '.join(problems_of(error, section))}") from None
 
 
 class EngineConfig(Section):
@@ -76,7 +100,7 @@ class EvaluationConfig(Section):
     every_steps: PositiveInt = 200
     num_tasks: PositiveInt = 600
     validation_tasks: PositiveInt | None = Field(None, description="tasks of the checks in training; num_tasks")
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     metric: str | None = Field(None, description="chooses the best checkpoint; an objective of your own: loss")
     maximise: bool | None = Field(None, description="whether more of the metric is better; accuracy where null")
     inner_steps: int | None = Field(None, ge=0, description="algorithm.inner_steps where null")

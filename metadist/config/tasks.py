@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
 from metadist.config.presets import check_shipped, is_own
 from metadist.config.sections import Section
@@ -20,8 +20,17 @@ class Shape(Section):
     within: Literal["domain"] | None = None
 
 
+def _or_short(schema: dict[str, Any]) -> None:
+    """The schema of a section that may be given by its first key's value alone."""
+    section = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"enum": section["properties"]["by"]["enum"]}, section]
+
+
 class Order(Section):
     """How the rows of a group become support and query; ``order: time`` stands for ``order: {by: time}``."""
+
+    model_config = ConfigDict(json_schema_extra=_or_short)
 
     by: Literal["random", "time"] = Field(
         "random", description="any rows; or as stored, every query row later than every support row"
@@ -30,6 +39,11 @@ class Order(Section):
         "random", description="by time: where in the group support ends; last: queries are the newest rows"
     )
     gap: NonNegativeInt = Field(0, description="by time: rows left out between support and query")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"by": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _read(self) -> Order:
@@ -66,11 +80,6 @@ class TasksConfig(Section):
     target_transform: tuple[Transform, ...] = Field(
         (), description="kind groups: standardize or log1p, undone in answers and metrics; the loss stays in its units"
     )
-
-    @field_validator("order", mode="before")
-    @classmethod
-    def _shorthand(cls, value: Any) -> Any:
-        return {"by": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _complete(self) -> TasksConfig:

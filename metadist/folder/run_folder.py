@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,8 @@ from metadist import numerics
 from metadist.config import RunConfig
 from metadist.config.fingerprint import CODE, code_of, numbers_of
 from metadist.config.load import dump, load_config
-from metadist.durable import write_atomically
-from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
+from metadist.durable import DISK_ERRNOS, write_atomically, writing
+from metadist.errors import ConfigError, DataError, FingerprintMismatch, SaveFailed, UsageError
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"
@@ -34,6 +37,51 @@ HINTS = {
 def is_used(run_dir: Path) -> bool:
     """Whether a run was begun in this folder."""
     return (run_dir / FINGERPRINT).is_file()
+
+
+@contextmanager
+def made(run_dir: Path) -> Iterator[None]:
+    """Make the folder, and say of what the disk refuses inside the block what became of the run.
+
+    Raises:
+        UsageError: a file is in its place, or above it.
+        SaveFailed: it cannot be made, or not be written.
+    """
+    try:
+        _make(run_dir, exist_ok=True)
+        with writing(run_dir, only=DISK_ERRNOS):
+            yield
+    except SaveFailed as error:
+        if not error.begun or is_used(run_dir):
+            raise
+        raise SaveFailed(error.path, error.reason, begun=False) from error.__cause__
+
+
+def make_new(run_dir: Path) -> Path:
+    """Make a folder that was not there, of this name or the next one: ``-2``, ``-3``, ..."""
+    for number in count(1):
+        path = run_dir if number == 1 else run_dir.with_name(f"{run_dir.name}-{number}")
+        try:
+            _make(path, exist_ok=False)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("count ends")
+
+
+def _make(run_dir: Path, *, exist_ok: bool) -> None:
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        run_dir.mkdir(exist_ok=exist_ok)
+    except OSError as error:
+        in_the_way = [path for path in (run_dir, *run_dir.parents) if os.path.lexists(path) and not os.path.isdir(path)]
+        if in_the_way:
+            raise UsageError(
+                f"{in_the_way[0]} is a file, so {run_dir} cannot be a run folder; choose another"
+            ) from None
+        if isinstance(error, FileExistsError):
+            raise
+        raise SaveFailed(str(run_dir), error.strerror or str(error), begun=False) from error
 
 
 def begin(run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]) -> None:

@@ -14,13 +14,14 @@ def plan_line(config: RunConfig, parts: Assembly, num_workers: int) -> str:
     shapes = f" of {len(config.tasks.shapes)} shapes" if config.tasks.shapes else ""
     model = config.model.name or config.model.factory
     line = (
-        f"{batch} tasks{shapes} = {shards} shards of {size} | {num_workers} workers ({config.cluster.backend}) | "
+        f"{_many(batch, 'task')}{shapes} = {_many(shards, 'shard')} of {size} | "
+        f"{_many(num_workers, 'worker')} ({config.cluster.backend}) | "
         f"{config.engine.device} | {4 * learned / 1e6:.2g} MB a shard | "
         f"{model} {_count(learned)} meta-learned, {_count(frozen)} frozen"
     )
     if config.cluster.backend == "ray" and shards < 2 * num_workers:
         line += (
-            f"\nwarning: {shards} shards for {num_workers} workers leave some idle; "
+            f"\nwarning: {_many(shards, 'shard')} for {_many(num_workers, 'worker')} leave some idle; "
             f"a smaller outer.shard_size (which changes the bits) or fewer workers would not"
         )
     return line
@@ -28,3 +29,7 @@ def plan_line(config: RunConfig, parts: Assembly, num_workers: int) -> str:
 
 def _count(number: int) -> str:
     return f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number / 1e3:.0f}k" if number >= 1e4 else str(number)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

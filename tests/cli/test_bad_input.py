@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+import metadist
 from tasks_store import load_manifest, write_store
 from tests.cli.tiny import FEATURES, RECIPE, Call, store_rows
 
@@ -15,7 +18,7 @@ CONFIG_ERRORS = {
     "misspelt key": (["outer.nun_steps=3"], "outer.nun_steps: there is no such key; did you mean 'num_steps'?"),
     "unknown section": (["outter.lr=3"], "did you mean 'outer'?"),
     "wrong type": (["outer.num_steps=many"], "outer.num_steps"),
-    "out of range": (["outer.lr=-1"], "outer.lr: Input should be greater than 0 (got -1)"),
+    "out of range": (["outer.lr=-1"], "outer.lr: must be greater than 0 (got -1)"),
     "shard size": (["outer.shard_size=3"], "a shard_size that fits: 1, 2, 4"),
     "not a set": (["outer.lr"], "is not of the form a.b=value"),
     "factory module": (["model.name=null", "model.factory=nowhere:build"], "cannot be imported: No module named"),
@@ -168,6 +171,49 @@ def test_a_used_run_folder(call: Call) -> None:
     assert other.code == 78 and "outer.lr: 0.01 -> 0.5" in other.error
     resumed = call("train", "tiny.yaml", "--run-dir", "run", "--resume", "--set", "outer.lr=0.5")
     assert resumed.code == 78 and "outer.lr: 0.01 -> 0.5" in resumed.error
+
+
+@pytest.mark.parametrize(("place", "code"), [("tiny.yaml", 2), ("tiny.yaml/run", 2), ("/proc/x", 69), ("/sys/foo", 69)])
+def test_a_run_folder_that_cannot_be_made(call: Call, place: str, code: int) -> None:
+    answer = call("train", "tiny.yaml", "--run-dir", place)
+    assert answer.code == code and place in answer.error and "saved before" not in answer.error
+    assert ("is a file" if code == 2 else "nothing was begun") in answer.error
+
+
+def test_a_file_that_the_user_named_and_that_is_away_is_one_line(
+    call: Call, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str, number: int) -> None:
+        raise OSError(number, os.strerror(number), path)
+
+    for number, code in ((errno.ENOENT, 65), (errno.ENOSPC, 69)):
+        monkeypatch.setattr("metadist.config.recipes.recipe_names", lambda number=number: fail("mine.csv", number))
+        answer = call("recipes")
+        assert answer.code == code and answer.error.startswith("cannot read or write mine.csv: ")
+    monkeypatch.setattr("metadist.config.recipes.recipe_names", lambda: fail(metadist.__file__, errno.ENOENT))
+    assert call("recipes").code == 70, "a file of ours is our bug"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "tiny.yaml", "--fast"], "No such option: --fast"),
+        (["train", "tiny.yaml", "--json", "--fast"], "No such option: --fast"),
+        (["train"], "Missing argument 'recipe'"),
+        (["replay", "run", "--step", "x", "--shard", "0"], "'--step'"),
+        (["fly"], "No such command 'fly'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_in_one_line(call: Call, arguments: list[str], words: str) -> None:
+    answer = call(*arguments)
+    assert answer.code == 2 and answer.out == "" and answer.err.count("\n") == 1
+    assert words.lower() in answer.error.lower() and "--help` says what there is" in answer.error
+
+
+def test_help_and_version_are_no_mistakes(call: Call) -> None:
+    assert call("--help").code == call("--version").code == call("train", "--help").code == 0
+    nothing = call()
+    assert nothing.code == 2 and "Usage:" in nothing.out + nothing.err and "error:" not in nothing.err
 
 
 TABLE = ["tasks", "import", "table", "--from", "a.csv", "--value", "x"]

@@ -105,6 +105,8 @@ VALUES = load_config(SMALL_RUN, {"evaluation.inner_steps": K})
         (report_of((0.4, 0.6, 0.8), (1.6, 1, 0.5), (1.6, 0.5, 0.1)), CLASSES, ["labels are not shuffled"]),
         (report_of((0.2, 0.2, 0.2), (1.6, 1.6, 1.6), (1.6, 1.6, 1.6)), CLASSES, ["gain nothing", "5 times its rate"]),
         (report_of(None, (3.0, 3.0, 3.0), (3.0, 2.0, 1.0)), VALUES, ["gain nothing"]),
+        (report_of((0.2, 0.1, 0.05), (1.6, 1.6, 1.6), (1.6, 1.6, 1.6)), CLASSES, ["make it worse", "may be too large"]),
+        (report_of(None, (3.0, 4.0, 5.0), (3.0, 2.0, 1.0)), VALUES, ["make it worse (mse 3 -> 5)", "may be too large"]),
         (report_of(None, (3.0, 2.0, 1.0), (3.0, 4.0, 5.0)), VALUES, ["too large"]),
         (report_of(None, (3.0, 2.0, 50.0), (3.0, 4.0, float("nan"))), VALUES, ["too large", "400 of 400", "diverged"]),
     ],

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from metadist.config.load import load_config, recipe_names
+from metadist.config.load import load_config
+from metadist.config.recipes import recipe_names
 from tasks_store import Column, named_store, write_store
 from tests.support.bert import write_bert, write_tokenizer
 from tests.support.quick import train_quickly

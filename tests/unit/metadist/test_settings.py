@@ -10,8 +10,11 @@ import yaml
 
 from metadist.config import RunConfig
 from metadist.config.fingerprint import fingerprint, flat, numbers_of
-from metadist.config.load import dump, load_config, parse_overrides, recipe_names, recipe_text
+from metadist.config.load import dump, load_config, parse_overrides
+from metadist.config.recipes import recipe_names, recipe_text
 from metadist.config.resolve import resolve
+from metadist.config.schema import recipe_schema
+from metadist.config.strict_yaml import parsed
 from metadist.errors import ConfigError
 from tests.support.quick import IMAGE_RUN, SMALL_RUN
 
@@ -33,6 +36,18 @@ from tests.support.quick import IMAGE_RUN, SMALL_RUN
         ({"evaluation.metric": "accuracy"}, ["evaluation.metric accuracy", "mse, loss"]),
         ({"tasks.source": "parquet"}, ["tasks.path"]),
         ({"seed.x": 1}, ["seed"]),
+        ({"model.name": "conv5"}, ["model.name: 'conv5' is not known; did you mean 'conv4'? (known: mlp"]),
+        ({"outer": 5}, ["outer: is a section of keys, {key: value} (got 5)"]),
+        ({"outer.num_steps": "many"}, ["outer.num_steps: needs a whole number (got 'many')"]),
+        ({"cluster.num_workers": "many"}, ["cluster.num_workers: needs a whole number, or auto (got 'many')"]),
+        ({"outer.num_steps": True}, ["outer.num_steps: needs a number, not true or false (got True)"]),
+        ({"algorithm.inner_optimizer.betas": [True, 0.9]}, ["betas: needs a number, not true or false"]),
+        ({"outer.lr": float("inf")}, ["outer.lr: needs a finite number (got inf)"]),
+        ({"algorithm.inner_lr": float("nan")}, ["algorithm.inner_lr: needs a finite number (got nan)"]),
+        ({"seed": -1}, ["seed: must be greater than or equal to 0 (got -1)"]),
+        ({"seed": 2**63}, ["seed: must be less than or equal to 9223372036854775807"]),
+        ({"tasks.shapes": [{"wayss": 3}]}, ["tasks.shapes.0.wayss: there is no such key; did you mean 'ways'?"]),
+        ({"tasks.support": [3]}, ["tasks.support.1: a value is missing from this list"]),
     ],
 )
 def test_mistakes_are_told_with_the_cure(overrides: dict[str, Any], words: list[str]) -> None:
@@ -57,7 +72,12 @@ def test_overrides_are_yaml() -> None:
         "algorithm.adapt": ["head.*", "body.0.*"],
         "outer.clip_norm": None,
     }
-    for wrong in ("outer.lr", "=3", "a=[1"):
+    assert parse_overrides(["outer={lr: 1e-3, schedule: {name: cosine}}", "model.options={}"]) == {
+        "outer.lr": 0.001,
+        "outer.schedule.name": "cosine",
+        "model.options": {},
+    }
+    for wrong in ("outer.lr", "=3", "a=[1", "a={b: 1, b: 2}"):
         with pytest.raises(ConfigError, match="--set"):
             parse_overrides([wrong])
 
@@ -76,6 +96,79 @@ def test_extends_merges_sections_and_knows_circles(tmp_path: Path) -> None:
         load_config(tmp_path / "missing.yaml")
     with pytest.raises(ConfigError, match="did you mean 'sinusoid'"):
         recipe_text("sinusoids")
+
+
+NO_RECIPES = {
+    "extends a number": ("extends: 5\n", "extends: needs one recipe's name or YAML file (got 5)"),
+    "extends a list": ("extends: [sinusoid, glyphs]\n", "extends: needs one recipe's name or YAML file"),
+    "extends itself by another path": ("extends: ../here/bad.yaml\n", "in a circle"),
+    "a key twice": (
+        "outer:\n  lr: 1\n  num_steps: 5\n  lr: 2\n",
+        "the key 'lr' is there twice, in line 2 and in line 4",
+    ),
+    "not UTF-8": (b"description: caf\xe9\n", "not UTF-8 text (byte 0xe9 at position 16)"),
+    "no YAML": ("outer: [1\n", "not YAML"),
+    "a list": ("- 1\n", "a recipe is a mapping of sections, not list"),
+    "contains itself": ("outer: &here\n  options: *here\n", "contains itself"),
+}
+
+
+@pytest.mark.parametrize("case", NO_RECIPES)
+def test_a_file_that_is_no_recipe(case: str, tmp_path: Path) -> None:
+    text, words = NO_RECIPES[case]
+    path = tmp_path / "here" / "bad.yaml"
+    path.parent.mkdir()
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert words in str(raised.value) and str(path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_file_that_cannot_be_read() -> None:
+    with pytest.raises(ConfigError, match=r"/proc/self/mem: cannot be read: Input/output error"):
+        load_config("/proc/self/mem")
+    with pytest.raises(ConfigError, match=r"/tmp/: cannot be read: Is a directory"):
+        load_config("/tmp/")
+
+
+def test_a_file_without_a_slash_is_not_taken_for_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "noext").write_text("")
+    (tmp_path / "mine.yaml").write_text("")
+    with pytest.raises(ConfigError, match=r"no recipe 'noext', but a file of that name is here: write \./noext"):
+        load_config("noext")
+    with pytest.raises(ConfigError, match=r"write \./mine\.yaml"):
+        load_config("mine")
+    with pytest.raises(ConfigError, match=r"'sinusoid'\? \(`metadist recipes` lists them\)$"):
+        load_config("sinusoids")
+
+
+def test_an_empty_section_means_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({**SMALL_RUN, "outer": None, "evaluation": {"every_steps": 5}}))
+    config = load_config(tmp_path / "a.yaml", {"algorithm.inner_optimizer": None, "model.options": None})
+    assert config.outer.lr == 0.001 and config.algorithm.inner_optimizer.name == "sgd" and config.model.options == {}
+    replaced = parse_overrides(["model.options=", "model.options.hidden=[4]"])
+    assert load_config(SMALL_RUN, replaced).model.options == {"hidden": [4]}
+
+
+@pytest.mark.parametrize(("written", "meant"), [("off", "off"), ("on", "on"), ("auto", "off"), ('"on"', "on")])
+def test_on_and_off_are_no_booleans_where_they_are_words(written: str, meant: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"extends: sinusoid\nengine: {{compile: {written}}}\n")
+    assert load_config(tmp_path / "a.yaml").engine.compile == meant
+    assert load_config(SMALL_RUN, parse_overrides([f"engine.compile={written}"])).engine.compile == meant
+
+
+def test_the_schema_for_editors_takes_every_shipped_recipe() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = recipe_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    judge = jsonschema.Draft202012Validator(schema)
+    for name in recipe_names():
+        assert not list(judge.iter_errors(parsed(recipe_text(name), name))), name
+    taken = "extends: sinusoid\nouter:\ntasks: {order: time}\nengine: {compile: off}\ntracking: {required: true}\n"
+    assert judge.is_valid(parsed(taken, "")) and schema["$schema"]
+    for refused in ("extends: 5", "outer: {lr: -1}", "outer: {nun_steps: 1}", "tasks: {order: tim}"):
+        assert not judge.is_valid(parsed(refused, "")), refused
 
 
 def test_resolving_is_idempotent_and_complete() -> None:

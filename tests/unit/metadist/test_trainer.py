@@ -12,8 +12,10 @@ import pytest
 from metadist import MetadistError, Observer, checkpoint, load_run
 from metadist.errors import DataError, RunFolderBusy, UsageError
 from metadist.folder.ownership import owned
+from metadist.launch.summary import KEYS
 from metadist.parameters import flatten
 from metadist.replay import replay_shard
+from metadist.run import default_run_dir
 from metadist.tasks import plan_step
 from metadist.trainer import reduced
 from metadist.worker import factory_of
@@ -126,6 +128,37 @@ def test_a_shard_that_no_step_has_cannot_be_replayed(tmp_path: Path) -> None:
         replay_shard(run.run_dir, step=0, shard=3, on_message=lambda message: None)
 
 
+@pytest.mark.parametrize(
+    ("split", "step", "words"),
+    [
+        ("train", 1, r"--step 1 is beyond the run, which trains steps 0\.\.0"),
+        ("validation", 2, r"--step 2 is beyond the run, which is judged after steps 0\.\.1"),
+        ("trian", 0, r"--split 'trian' is not known; did you mean 'train'\?"),
+    ],
+)
+def test_a_step_or_split_that_no_run_has_cannot_be_replayed(split: str, step: int, words: str, tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {"outer.num_steps": 1}, tmp_path / "run")
+    with pytest.raises(UsageError, match=words):
+        replay_shard(run.run_dir, step=step, shard=0, split=split, on_message=pytest.fail)
+
+
+def test_a_summary_always_has_the_same_keys(tmp_path: Path) -> None:
+    run = train_quickly(SMALL_RUN, {}, tmp_path / "run")
+    again = train_quickly(SMALL_RUN, {}, tmp_path / "run", resume=True)
+    assert tuple(run.summary) == tuple(again.summary) == KEYS
+    same = ("steps", "params_sha256", "query_loss", "query_mse", "query_accuracy", "query_metrics", "best")
+    assert {key: again.summary[key] for key in same} == {key: run.summary[key] for key in same}
+    assert again.summary["query_mse"] > 0 and again.summary["query_accuracy"] is None
+    assert again.summary["tasks_per_second"] > 0
+
+
+def test_no_two_runs_share_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda form: "now")
+    made = [str(default_run_dir("glyphs")) for _ in range(3)]
+    assert made == ["runs/glyphs-now", "runs/glyphs-now-2", "runs/glyphs-now-3"]
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     with owned(tmp_path / "run"), pytest.raises(RunFolderBusy):
         train_quickly(SMALL_RUN, {}, tmp_path / "run")
@@ -135,7 +168,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
 def test_the_plan_is_the_first_thing_that_is_said(tmp_path: Path) -> None:
     told: list[str] = []
     train_quickly(SMALL_RUN, {"outer.num_steps": 1}, tmp_path / "run", observer=Observer(on_message=told.append))
-    assert told[0].startswith("6 tasks = 3 shards of 2 | 1 workers (local) | cpu | ")
+    assert told[0].startswith("6 tasks = 3 shards of 2 | 1 worker (local) | cpu | ")
     assert "mlp 25 meta-learned, 0 frozen" in told[0]
 
 

@@ -113,7 +113,7 @@ def test_shifted() -> None:
 
 REFUSED: list[tuple[list[dict[str, Any]], str]] = [
     ([{"name": "pixel"}], "'pixel' is not known; did you mean 'pixels'"),
-    ([{"name": "standardize", "options": {"ovr": "rows"}}], "no option 'ovr'; did you mean 'over'"),
+    ([{"name": "standardize", "options": {"ovr": "rows"}}], "ovr: there is no such key; did you mean 'over'"),
     ([{"name": "tokenize", "options": {"unit": "bytes", "vocabulary": 9}}], "of which there are 258"),
     ([{"name": "augment"}], "neither flip nor shift"),
     ([{"name": "pixels"}, {"name": "augment", "options": {"shift": 1}}], "put it before pixels"),

@@ -28,6 +28,7 @@ def test_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("glyphs", "metadist tasks build glyphs"),
         ("sinusoids", "metadist tasks build sinusoids"),
+        ("customers", "metadist tasks build customers"),
         ("omniglot", "metadist tasks import omniglot --from PATH"),
     ],
 )
@@ -38,6 +39,17 @@ def test_a_missing_store_prints_its_command(name: str, command: str, tmp_path: P
     assert caught.value.command == command
     with pytest.raises(StoreMissing, match=f"{command} --out {tmp_path / name}"):
         resolve_store(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("banking77", "recipes"), ("clinc150", "recipes"), ("beijing-air", "evidence")]
+)
+def test_a_missing_table_prints_the_command_of_the_documentation(name: str, page: str, home: Path) -> None:
+    with pytest.raises(StoreMissing, match=r"make it with: metadist tasks import table --from") as caught:
+        resolve_store(name)
+    assert caught.value.command.endswith(f" --out {home}/stores/{name}")
+    documented = (Path(__file__).parents[3] / "docs" / f"{page}.md").read_text()
+    assert caught.value.command.replace(str(home), "~/.metadist") in documented
 
 
 def test_unknown_names_and_paths(home: Path, tmp_path: Path) -> None:
