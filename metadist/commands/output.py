@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -81,6 +82,22 @@ def guarded() -> Iterator[None]:
         _fail(str(error), exit_code_of(error))
     except KeyboardInterrupt as stop:
         _fail("interrupted; nothing that was whole is lost, run again with --resume", exit_code_of(stop))
+
+
+@contextmanager
+def writing_to(place: str | Path) -> Iterator[None]:
+    """Turn what the operating system refuses of a command that writes to ``place`` into one line and exit code 69."""
+    from metadist.errors import SaveFailed
+
+    try:
+        yield
+    except OSError as error:
+        if is_debugged():
+            raise
+        named = error.filename if isinstance(error.filename, str) else place
+        reason = error.strerror or str(error)
+        cure = f"make room, correct its permissions, or write to another place than {place}"
+        _fail(f"the operating system refused {named} ({reason}): {cure}", SaveFailed.exit_code)
 
 
 def is_debugged() -> bool:
