@@ -72,8 +72,15 @@ class Location:
         return int(info.size) if info.type == pafs.FileType.File else None
 
     def listing(self) -> list[str]:
-        """Names of the members of the folder; [] when there is no folder."""
-        found = self.filesystem.get_file_info(pafs.FileSelector(self.base, allow_not_found=True))
+        """Names of the members of the folder; [] when there is no folder.
+
+        Raises:
+            StoreExists: a file is there.
+        """
+        try:
+            found = self.filesystem.get_file_info(pafs.FileSelector(self.base, allow_not_found=True))
+        except NotADirectoryError as error:
+            raise StoreExists(f"{self.display} is a file; choose a folder that is absent or empty") from error
         return sorted(info.base_name for info in found)
 
     def open(self, name: str) -> Any:

@@ -100,6 +100,22 @@ def _is_of_the_user(error: OSError) -> bool:
     return named and not any(Path(error.filename).absolute().is_relative_to(folder) for folder in ours)
 
 
+@contextmanager
+def writing_to(place: str | Path) -> Iterator[None]:
+    """Turn what the operating system refuses of a command that writes to ``place`` into one line and exit code 69."""
+    from metadist.errors import SaveFailed
+
+    try:
+        yield
+    except OSError as error:
+        if is_debugged():
+            raise
+        named = error.filename if isinstance(error.filename, str) else place
+        reason = error.strerror or str(error)
+        cure = f"make room, correct its permissions, or write to another place than {place}"
+        _fail(f"the operating system refused {named} ({reason}): {cure}", SaveFailed.exit_code)
+
+
 def is_debugged() -> bool:
     """Whether pdb runs this program. (Its trace function is gone once it was told to continue.)"""
     return any(frame.f_globals.get("__name__") == "bdb" for frame, _ in traceback.walk_stack(None))

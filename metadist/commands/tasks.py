@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metadist.commands.output import emit, guarded, say
+from metadist.commands.output import emit, guarded, say, writing_to
 from metadist.commands.train import AsJson
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def build(generator: Generator, out: Out = None, json: AsJson = False) -> None:
         target = Path(out) if out else named_store(generator.value)
         say(f"building {generator.value} in {target}")
         begun = time.perf_counter()
-        GENERATORS[generator.value](target)
+        with writing_to(target):
+            GENERATORS[generator.value](target)
         say(f"built in {time.perf_counter() - begun:.0f} s")
         _inspect(str(target), json)
 
@@ -77,7 +78,7 @@ def omniglot(
         if (source is None) == (not download):
             raise UsageError("give either --from PATH or --download")
         target = out or str(named_store("omniglot"))
-        with tempfile.TemporaryDirectory() as folder:
+        with writing_to(target), tempfile.TemporaryDirectory() as folder:
             place = download_omniglot(folder) if source is None else source
             import_omniglot(place, target, split.value)
         _inspect(target, json)
@@ -106,7 +107,7 @@ def table(
     json: AsJson = False,
 ) -> None:
     """Import a table of labelled or grouped rows; groups are split, never their rows. See docs/data.md."""
-    with guarded():
+    with guarded(), writing_to(out):
         from metadist.errors import UsageError
         from tasks_store.importers.request import TableRequest
         from tasks_store.importers.table import import_table
@@ -140,8 +141,10 @@ def table(
 
 @importer.command()
 def images(
-    source: Annotated[Path, typer.Option("--from", help="Folder with a folder of PNG or JPEG files for each class.")],
-    size: Annotated[int, typer.Option(help="Pixels of a side.")],
+    source: Annotated[
+        Path, typer.Option("--from", help="Folder with a folder of PNG, JPEG, WebP or BMP files a class.")
+    ],
+    size: Annotated[int, typer.Option(help="Pixels of a side, up to 1024.")],
     out: Annotated[str, typer.Option(help="Where to.")],
     gray: Annotated[bool, typer.Option("--gray", help="One channel, not three.")] = False,
     split: Annotated[str | None, typer.Option(help="Shares of classes; default 0.7,0.1,0.2.")] = None,
@@ -155,7 +158,7 @@ def images(
     json: AsJson = False,
 ) -> None:
     """Import a folder of images; classes are split, never their images. Broken files are named and left out."""
-    with guarded():
+    with guarded(), writing_to(out):
         from tasks_store.importers.images import import_images
 
         _, summary, broken = import_images(
@@ -205,7 +208,7 @@ def export(
     json: AsJson = False,
 ) -> None:
     """Write a store as plain Parquet files for other tools."""
-    with guarded():
+    with guarded(), writing_to(hf):
         from tasks_store import Store, resolve_store
         from tasks_store.export import export_parquet
 
@@ -226,7 +229,7 @@ def preview(
     json: AsJson = False,
 ) -> None:
     """Draw episodes as a PNG contact sheet: support left, queries right."""
-    with guarded():
+    with guarded(), writing_to(out):
         from tasks_store import EpisodeSpec, Store, load_split, resolve_store
         from tasks_store.preview import contact_sheet
 

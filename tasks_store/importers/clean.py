@@ -39,11 +39,12 @@ class Cleaner:
             group = self._groups(table)
             dropped = pc.is_in(group, value_set=pa.array(self.request.drop_label, pa.string()))
             summary.drop("--drop-label", pc.sum(dropped).as_py() or 0)
+            summary.labels_dropped.update(pc.unique(group.filter(dropped)).to_pylist())
             table = table.filter(pc.invert(dropped))
         table = table.filter(pa.array(self._without_gaps(table, summary)))
         group = self._groups(table)
         unit = self.request.split_by or self.request.split_column
-        return table.append_column(GROUP, group).append_column(UNIT, as_text(table.column(unit)) if unit else group)
+        return table.append_column(GROUP, group).append_column(UNIT, as_text(table, unit) if unit else group)
 
     def _without_gaps(self, table: Any, summary: Summary) -> np.ndarray[Any, np.dtype[np.bool_]]:
         whole = np.ones(table.num_rows, dtype=np.bool_)
@@ -60,7 +61,7 @@ class Cleaner:
         return whole
 
     def _groups(self, table: Any) -> Any:
-        parts = [as_text(table.column(name)) for name in self.request.group_columns]
+        parts = [as_text(table, name) for name in self.request.group_columns]
         if len(parts) == 1:
             return parts[0]
         for name, part in zip(self.request.group_columns, parts, strict=True):
@@ -72,16 +73,18 @@ class Cleaner:
         return pc.binary_join_element_wise(*parts, SEPARATOR)
 
 
-def as_text(column: Any) -> Any:
+def as_text(table: Any, name: str) -> Any:
     """A column of any simple type as strings.
 
     Raises:
         ImportFailed: of a type that has no text.
     """
     try:
-        return column.cast(pa.string())
+        return table.column(name).cast(pa.string())
     except pa.ArrowException as error:
-        raise ImportFailed(f"a column of type {column.type} cannot name a group, a split or a domain") from error
+        raise ImportFailed(
+            f"column {name!r} of type {table.column(name).type} cannot name a group, a split or a domain: {error}"
+        ) from error
 
 
 def refuse_gaps(request: TableRequest, values: Values, summary: Summary) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from tasks_store.errors import ImportFailed
 from tasks_store.importers.clean import GROUP, UNIT
 from tasks_store.importers.request import TableRequest
-from tasks_store.importers.splits import SHARES, cut, from_lists, load_split_file, parse_shares
+from tasks_store.importers.splits import SHARES, check_splits, cut, from_lists, load_split_file, parse_shares
 from tasks_store.importers.summary import Summary
 from tasks_store.ordering import Groups
 
@@ -52,18 +54,37 @@ def _two_units(request: TableRequest, name: str, first: str, second: str) -> str
     )
 
 
-def drop_small(found: GroupCounts, summary: Summary) -> dict[str, int]:
-    """Rows of the groups that are large enough for a task; counts the others into the summary.
+def check_dropped(request: TableRequest, found: GroupCounts, summary: Summary) -> None:
+    """Refuse a --drop-label that no row has: a misspelt one would stay in.
+
+    Raises:
+        ImportFailed: names it, and one that is near.
+    """
+    for label in request.drop_label:
+        if label not in summary.labels_dropped:
+            close = get_close_matches(label, found.counts, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            kept = " that --where keeps" if request.where else ""
+            raise ImportFailed(f"--drop-label {label}: no row{kept} has such a label{hint}")
+
+
+def drop_small(counts: Mapping[str, int], summary: Summary, what: str) -> dict[str, int]:
+    """Rows of the groups that are large enough for a task; counts the others into the summary as of ``what``."""
+    large = {name: rows for name, rows in counts.items() if rows >= MIN_ROWS}
+    summary.too_small = len(counts) - len(large)
+    if summary.too_small:
+        summary.drop(what, sum(counts.values()) - sum(large.values()))
+    summary.groups, summary.kept = len(large), sum(large.values())
+    return large
+
+
+def large_groups(found: GroupCounts, summary: Summary) -> dict[str, int]:
+    """Rows of the groups of a table that are large enough for a task.
 
     Raises:
         ImportFailed: none is left.
     """
-    large = {name: rows for name, rows in found.counts.items() if rows >= MIN_ROWS}
-    summary.too_small = len(found.counts) - len(large)
-    if summary.too_small:
-        small_rows = sum(found.counts.values()) - sum(large.values())
-        summary.drop(f"in groups of fewer than {MIN_ROWS} rows", small_rows)
-    summary.groups, summary.kept = len(large), sum(large.values())
+    large = drop_small(found.counts, summary, f"in groups of fewer than {MIN_ROWS} rows")
     if not large:
         reasons = ", ".join(f"{rows} {reason}" for reason, rows in summary.dropped.items()) or "the files are empty"
         raise ImportFailed(
@@ -80,13 +101,24 @@ def split_groups(request: TableRequest, units: Mapping[str, str]) -> dict[str, s
         ImportFailed: a split that cannot be carried out.
     """
     if request.split_column:
+        check_splits(units.values(), f"--split-column {request.split_column}")
         return dict(units)
-    if request.split_file:
-        owner = from_lists(units.values(), load_split_file(request.split_file), str(request.split_file))
+    what = f"values of {request.split_by}" if request.split_by else "labels" if request.label else "groups"
+    return split_units(units, what, split=request.split, split_file=request.split_file, seed=request.seed)
+
+
+def split_units(
+    units: Mapping[str, str], what: str, *, split: str | None, split_file: str | Path | None, seed: int = 0
+) -> dict[str, str]:
+    """The split of each group by that of its unit: from a file of lists, or by shares.
+
+    Raises:
+        ImportFailed: a split that cannot be carried out.
+    """
+    if split_file is not None:
+        owner = from_lists(units.values(), load_split_file(split_file), str(split_file))
     else:
-        shares = parse_shares(request.split) if request.split else SHARES
-        what = f"values of {request.split_by}" if request.split_by else "labels" if request.label else "groups"
-        owner = cut(units.values(), shares, request.seed, what)
+        owner = cut(units.values(), parse_shares(split) if split else SHARES, seed, what)
     return {name: owner[unit] for name, unit in units.items()}
 
 

@@ -17,6 +17,8 @@ from tasks_store.errors import ImportFailed
 from tasks_store.importers.omniglot_images import pillow
 
 BYTES, PATH = "bytes", "path"
+MAX_SIDE = 1024
+"""Pixels of a stored picture's side; more would be 3 MB a picture, of which a row group holds a whole class."""
 
 
 def pixels(source: Path | BinaryIO, shape: Sequence[int]) -> NDArray[np.uint8]:
@@ -50,10 +52,11 @@ def check_shape(name: str, shape: Sequence[int]) -> None:
     Raises:
         ImportFailed: not (height, width) or (height, width, 3).
     """
-    if len(shape) not in (2, 3) or min(shape) < 1 or (len(shape) == 3 and shape[2] != 3):
+    if len(shape) not in (2, 3) or min(shape) < 1 or max(shape) > MAX_SIDE or (len(shape) == 3 and shape[2] != 3):
         given = ",".join(map(str, shape)) or "none"
         raise ImportFailed(
-            f"--value {name!r} holds pictures, and --shape is {given}: say what they become, 28,28 (gray) or 28,28,3"
+            f"--value {name!r} holds pictures, and --shape is {given}: say what they become, 28,28 (gray) or 28,28,3, "
+            f"of at most {MAX_SIDE} a side"
         )
 
 
@@ -92,10 +95,30 @@ def _reason(error: Exception) -> str:
 
 
 def _open(source: Path | BinaryIO) -> Any:
-    """The decoded picture; a file that would be a bomb is an error, not a warning."""
+    """The picture as a viewer shows it: upright, of 8 bits, on white. A bomb is an error, not a warning."""
     image = pillow()
+    from PIL.ImageOps import exif_transpose
+
     with warnings.catch_warnings():
         warnings.simplefilter("error", image.DecompressionBombWarning)
         with image.open(source) as picture:
             picture.load()
-            return picture
+            return _on_white(_of_8_bits(exif_transpose(picture)))
+
+
+def _of_8_bits(picture: Any) -> Any:
+    """Pillow itself would cut 16 bits off at 255."""
+    if picture.mode != "F" and not picture.mode.startswith("I"):
+        return picture
+    wide = np.asarray(picture)
+    if picture.mode == "F" or wide.min() < 0 or wide.max() > 65535:
+        raise ValueError(f"its pixels (mode {picture.mode}, {wide.min()} to {wide.max()}) are not of 8 or 16 bits")
+    return pillow().fromarray(((wide.astype(np.int64) * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _on_white(picture: Any) -> Any:
+    """Without this, what shows through would be whatever colour the file has there."""
+    if not picture.has_transparency_data:
+        return picture
+    above = picture.convert("RGBA")
+    return pillow().alpha_composite(pillow().new("RGBA", above.size, "white"), above)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
+
+import pyarrow as pa
 
 from tasks_store.errors import ImportFailed, WrongOptions
+from tasks_store.importers.files import TableFiles
 from tasks_store.importers.splits import parse_shares
+from tasks_store.importers.unreadable import separator_hint
 from tasks_store.schema import Kind
 
 Missing = Literal["error", "drop", "mean+flag"]
@@ -102,12 +106,13 @@ def check_flags(request: TableRequest) -> None:
         parse_shares(request.split)
 
 
-def check_columns_exist(request: TableRequest, schema: Any) -> None:
-    """Refuse a table without the columns that have a role.
+def check_columns(request: TableRequest, files: TableFiles) -> None:
+    """Refuse a table without the columns that have a role, or with columns that cannot have it.
 
     Raises:
-        ImportFailed: names the flag, the column, and those there are.
+        ImportFailed: names the flag, the column, and what there is.
     """
+    schema = files.schema
     roles = {
         "--label": (request.label,),
         "--target": (request.target,),
@@ -116,9 +121,27 @@ def check_columns_exist(request: TableRequest, schema: Any) -> None:
         "--split-by": (request.split_by,),
         "--split-column": (request.split_column,),
     }
-    for flag, columns in roles.items():
-        for column in columns:
-            if column is not None and column not in schema.names:
-                raise ImportFailed(
-                    f"{flag}: {request.files[0]} has no column {column!r}; it has {', '.join(schema.names)}"
-                )
+    for flag, column in ((flag, column) for flag, columns in roles.items() for column in columns if column):
+        if column not in schema.names:
+            raise ImportFailed(
+                f"{flag}: {request.files[0]} has no column {column!r}; it has {', '.join(schema.names)}"
+                f"{separator_hint(schema.names, column)}"
+            )
+        kind = schema.field(column).type
+        if pa.types.is_nested(getattr(kind, "storage_type", kind)):
+            raise ImportFailed(
+                f"{flag}: column {column!r} is {kind}, which is no single value: name a column of text or numbers, or "
+                "make one of it"
+            )
+        if column in request.text_columns:
+            _refuse_ids_among_names(flag, column, files.kinds(column, typed=column != request.label))
+
+
+def _refuse_ids_among_names(flag: str, column: str, kinds: dict[Path, str]) -> None:
+    """A class would be two, once by its name and once by its number."""
+    first = {kind: file for file, kind in reversed(kinds.items())}
+    if len(first) > 1:
+        raise ImportFailed(
+            f"{flag}: column {column!r} holds text in {first['text']} and numbers in {first['numbers']}, which do not "
+            "name the same groups: write names, or numbers, in all files"
+        )

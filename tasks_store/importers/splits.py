@@ -12,6 +12,8 @@ from tasks_store.errors import ImportFailed, WrongOptions
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.7, 0.1, 0.2)
+_MEANT = {"val": "validation", "valid": "validation", "dev": "validation", "eval": "validation"}
+_MEANT |= {"training": "train", "testing": "test", **{name: name for name in SPLITS}}
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
@@ -61,6 +63,23 @@ def cut(units: Iterable[str], shares: Sequence[float], seed: int, what: str = "g
     return dict(zip(ordered, names, strict=True))
 
 
+def check_splits(names: Iterable[str], where: str) -> None:
+    """Refuse splits that no recipe would find: training takes train, its checks take validation.
+
+    A name of its own beside train is fine: ``evaluate --split NAME`` finds it.
+
+    Raises:
+        ImportFailed: names what to write instead.
+    """
+    found = sorted(set(names))
+    for name in found:
+        meant = _MEANT.get(name.strip().lower(), "")
+        if name in SPLITS or (not meant and "train" in found):
+            continue
+        cure = f"write {meant!r} for {name!r}" if meant else f"rename {name!r}, or cut anew with --split 0.7,0.1,0.2"
+        raise ImportFailed(f"{where}: split {name!r} is none of {', '.join(SPLITS)}, which training looks for: {cure}")
+
+
 def from_lists(units: Iterable[str], splits: Mapping[str, Sequence[str]], shown: str) -> dict[str, str]:
     """The split of each unit from lists.
 
@@ -102,4 +121,7 @@ def load_split_file(path: str | Path) -> dict[str, list[str]]:
     }
     if not splits:
         raise ImportFailed(f"{path}: expected a JSON object {{split: [label, ...]}}")
+    check_splits(splits, str(path))
+    if empty := [split for split, labels in splits.items() if not labels]:
+        raise ImportFailed(f"{path}: the list of split {empty[0]!r} is empty: leave it out, or put labels into it")
     return splits

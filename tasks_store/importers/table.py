@@ -7,7 +7,8 @@ range. What is held is a batch, one range (64 MB, or the largest group) and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 from tasks_store.errors import ImportFailed
 from tasks_store.importers.clean import GROUP, Cleaner, refuse_gaps
 from tasks_store.importers.files import TableFiles
-from tasks_store.importers.groups import GroupCounts, drop_small, split_groups, stored_groups
+from tasks_store.importers.groups import GroupCounts, check_dropped, large_groups, split_groups, stored_groups
 from tasks_store.importers.partition import ORDER, PARTITION_BYTES, RANK, Partitions
-from tasks_store.importers.request import TableRequest, check_columns_exist, check_flags
+from tasks_store.importers.request import TableRequest, check_columns, check_flags
 from tasks_store.importers.summary import Summary
 from tasks_store.importers.values import as_float64, gaps, resolve_values
 from tasks_store.importers.where import parse_where
@@ -51,24 +52,25 @@ def import_table(
     location = Location.of(out)
     refuse_overwriting(location)
     files = TableFiles(request.files, text=request.text_columns)
-    check_columns_exist(request, files.schema)
+    check_columns(request, files)
     used = {*request.key_columns, *filter(None, [request.target])}
     values = resolve_values(files.schema, request.value, used, request.target, request.shape)
-    where = None if request.where is None else parse_where(request.where, files.schema)
+    where, filtered = (None, frozenset[str]()) if request.where is None else parse_where(request.where, files.schema)
     cleaner = Cleaner(request=request, values=values, where=where)
-    columns = _columns_read(cleaner, files.schema.names)
+    needed = {*used, *values.packed, values.single_name, *filtered}
+    columns = [name for name in files.schema.names if name in needed]
 
     summary, found = Summary(), GroupCounts(request)
     size = 0
-    for table in files.batches(columns):
-        kept = cleaner.kept(table, summary)
-        size += kept.nbytes
-        found.add(kept)
+    with closing(files.batches(columns)) as tables:
+        for table in tables:
+            kept = cleaner.kept(table, summary)
+            size += kept.nbytes
+            found.add(kept)
     refuse_gaps(request, values, summary)
-    if request.drop_label and not summary.dropped.get("--drop-label"):
-        raise ImportFailed(f"--drop-label {', '.join(request.drop_label)}: no row has such a label")
+    check_dropped(request, found, summary)
     rows_found = sum(found.counts.values())
-    counts = drop_small(found, summary)
+    counts = large_groups(found, summary)
     splits = split_groups(request, {name: found.units[name] for name in counts})
     stored = stored_groups(counts, splits, found.units if request.split_by else {})
     summary.splits = {split: len(groups.names) for split, groups in stored.items()}
@@ -83,11 +85,12 @@ def import_table(
     with location.scratch() as scratch, Partitions(scratch, sizes, row_bytes, partition_bytes) as partitions:
         ranks = {name: rank for rank, name in enumerate(name for groups in stored.values() for name in groups.names)}
         put = 0
-        for table, mine in _ranked(files, cleaner, columns, ranks):
-            encoded = values.encode(table, summary.filled)
-            order = {f"{ORDER}{place:03d}": table.column(name) for place, name in enumerate(request.order_by)}
-            partitions.put(pa.table({**encoded, **order}), mine)
-            put += table.num_rows
+        with closing(_ranked(files, cleaner, columns, ranks)) as ranked:
+            for table, mine in ranked:
+                encoded = values.encode(table, summary.filled)
+                order = {f"{ORDER}{place:03d}": table.column(name) for place, name in enumerate(request.order_by)}
+                partitions.put(pa.table({**encoded, **order}), mine)
+                put += table.num_rows
         if put != summary.kept:
             raise ImportFailed(f"the files changed during the import: {summary.kept} rows, then {put}; run it again")
         ids = _Ids(stored)
@@ -120,28 +123,24 @@ class _Ids:
         return table.drop_columns([RANK])
 
 
-def _columns_read(cleaner: Cleaner, names: list[str]) -> list[str]:
-    """Columns that some rule or value needs, in the table's order."""
-    request, values = cleaner.request, cleaner.values
-    needed = {*request.key_columns, request.target, *values.packed, values.single_name}
-    filtered = "" if request.where is None else request.where
-    return [name for name in names if name in needed or name in filtered]
-
-
 def _ranked(
     files: TableFiles, cleaner: Cleaner, columns: list[str], ranks: Mapping[str, int]
-) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+) -> Generator[tuple[Any, NDArray[np.int64]]]:
     """Rows of the groups in ``ranks``, with the ranks of their groups."""
-    for table in files.batches(columns):
-        kept = cleaner.kept(table, Summary())
-        encoded = kept.column(GROUP).combine_chunks().dictionary_encode()
-        if isinstance(encoded, pa.ChunkedArray):
-            encoded = encoded.unify_dictionaries().chunk(0) if encoded.num_chunks else encoded
-        if not kept.num_rows:
-            continue
-        by_code = np.array([ranks.get(name, -1) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
-        mine = by_code[encoded.indices.to_numpy().astype(np.int64)]
-        yield kept.filter(pa.array(mine >= 0)), mine[mine >= 0]
+    with closing(files.batches(columns)) as tables:
+        for table in tables:
+            kept = cleaner.kept(table, Summary())
+            if kept.num_rows:
+                mine = _ranks(kept.column(GROUP), ranks)
+                yield kept.filter(pa.array(mine >= 0)), mine[mine >= 0]
+
+
+def _ranks(groups: Any, ranks: Mapping[str, int]) -> NDArray[np.int64]:
+    encoded = groups.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries().chunk(0)
+    by_code = np.array([ranks.get(name, -1) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
+    return by_code[encoded.indices.to_numpy().astype(np.int64)]
 
 
 def _training_means(
@@ -156,11 +155,12 @@ def _training_means(
         return {}
     training = {name: 0 for name, split in splits.items() if split == "train"}
     sums, rows = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0)
-    for table, _ in _ranked(files, cleaner, columns, training):
-        for name in names:
-            present = ~gaps(table.column(name))
-            sums[name] += float(as_float64(table.column(name))[present].sum())
-            rows[name] += int(present.sum())
+    with closing(_ranked(files, cleaner, columns, training)) as ranked:
+        for table, _ in ranked:
+            for name in names:
+                present = ~gaps(table.column(name))
+                sums[name] += float(as_float64(table.column(name))[present].sum())
+                rows[name] += int(present.sum())
     for name in names:
         if not rows[name]:
             raise ImportFailed(

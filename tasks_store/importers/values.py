@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from tasks_store.errors import ImportFailed
 from tasks_store.importers.pictures import check_shape, decoded, encoded, is_picture
+from tasks_store.importers.unreadable import separator_hint
 from tasks_store.schema import Column
 
 FLAG = "_missing"
@@ -92,7 +94,10 @@ def resolve_values(
         found = [pattern] if pattern in schema.names else []
         found = found or [name for name in schema.names if fnmatchcase(name, pattern) and name not in used]
         if not found:
-            raise ImportFailed(f"--value {pattern!r} matches no column; there are {', '.join(schema.names)}")
+            raise ImportFailed(
+                f"--value {pattern!r} matches no column; there are {', '.join(schema.names)}"
+                f"{separator_hint(schema.names, pattern)}"
+            )
         names += [name for name in found if name not in names]
     if not names:
         raise ImportFailed(f"name the columns a task sees with --value; there are {', '.join(schema.names)}")
@@ -103,6 +108,11 @@ def resolve_values(
             raise ImportFailed(f"--target {name!r} is {schema.field(name).type}, not a number; for classes use --label")
     others = [name for name in names if not _is_number(schema.field(name).type)]
     if not others:
+        if shape:
+            raise ImportFailed(
+                f"--shape {_shown(shape)}: the numbers of --value ({len(names)} columns) are packed into one vector x; "
+                "--shape is of one column of bytes, pictures or lists: leave it out"
+            )
         return Values(packed=tuple(names), target=target)
     if len(names) > 1:
         raise ImportFailed(
@@ -145,6 +155,10 @@ def _single(field: Any, shape: tuple[int, ...]) -> Column:
     name = re.sub(r"[^A-Za-z0-9_]", "_", field.name)[:64]
     name = name if name[0].isalpha() and name not in ("group", "split", "domain", "y") else f"x_{name}"[:64]
     if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+        if shape:
+            raise ImportFailed(
+                f"--shape {_shown(shape)}: --value {field.name!r} is text, which has no shape: leave it out"
+            )
         return Column(name=name, dtype="string")
     if is_picture(field.type):
         check_shape(field.name, shape)
@@ -164,8 +178,18 @@ def _single(field: Any, shape: tuple[int, ...]) -> Column:
         sizes, inner = list(shape), inner.value_type
         if not shape:
             raise ImportFailed(f"--value {field.name!r} is {field.type}: say its length or shape with --shape, e.g. 64")
+    if shape and sizes and math.prod(shape) != math.prod(sizes):
+        raise ImportFailed(
+            f"--shape {_shown(shape)} is of {math.prod(shape)} numbers, and --value {field.name!r} has "
+            f"{_shown(sizes)}, which are {math.prod(sizes)}: leave --shape out, or name one of as many"
+        )
+    sizes = list(shape) or sizes
     if not sizes or not _is_number(inner):
         raise ImportFailed(f"--value {field.name!r} is {field.type}: expected numbers, text, or arrays of numbers")
     exact = {pa.uint8(): "uint8", pa.float32(): "float32", pa.float16(): "float32"}
     dtype = exact.get(inner, "int64" if pa.types.is_integer(inner) else "float64")
     return Column(name=name, dtype=dtype, shape=tuple(sizes))
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return ",".join(map(str, shape))

@@ -28,11 +28,14 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-_FORM = "expected COLUMN op VALUE [and|or ...] with op one of =, !=, <, <=, >, >=, 'is missing', 'is not missing'"
+_FORM = (
+    "expected COLUMN op VALUE [and|or ...] with op one of =, !=, <, <=, >, >=, 'is missing', 'is not missing'; "
+    "values with blanks stand in quotes, column names with blanks in backticks"
+)
 
 
-def parse_where(text: str, schema: Any) -> Any:
-    """The filter as a pyarrow compute expression.
+def parse_where(text: str, schema: Any) -> tuple[Any, frozenset[str]]:
+    """The filter as a pyarrow compute expression, and the columns that it reads.
 
     Args:
         text: the filter.
@@ -42,10 +45,11 @@ def parse_where(text: str, schema: Any) -> Any:
         ImportFailed: not of that form, no such column, or a value that is not of the column's type.
 
     Example:
-        >>> parse_where("year >= 2014 and wd = 'NW'", pa.schema({"year": pa.int16(), "wd": pa.string()}))
-        <pyarrow.compute.Expression ((year >= 2014) and (wd == "NW"))>
+        >>> parse_where("year >= 2014", pa.schema({"year": pa.int16(), "wd": pa.string()}))
+        (<pyarrow.compute.Expression (year >= 2014)>, frozenset({'year'}))
     """
-    return _Parser(text, schema).whole()
+    parser = _Parser(text, schema)
+    return parser.whole(), frozenset(parser.columns)
 
 
 class _Parser:
@@ -54,6 +58,7 @@ class _Parser:
     def __init__(self, text: str, schema: Any) -> None:
         self.text, self.schema, self.place = text, schema, 0
         self.tokens: list[str] = []
+        self.columns: set[str] = set()
         end = 0
         while text[end:].strip():
             found = _TOKEN.match(text, end)
@@ -70,6 +75,12 @@ class _Parser:
             raise self.refused(f"ends where {what} should stand")
         self.place += 1
         return self.tokens[self.place - 1]
+
+    def operand(self, what: str) -> str:
+        token = self.take(what)
+        if token in _OPERATORS or token in "()":
+            raise self.refused(f"{token!r} stands where {what} should")
+        return token
 
     def accept(self, word: str) -> bool:
         found = self.place < len(self.tokens) and self.tokens[self.place].lower() == word
@@ -100,11 +111,10 @@ class _Parser:
             if not self.accept(")"):
                 raise self.refused("a bracket is not closed")
             return expression
-        name = self.take("a column").strip("`")
+        name = self.operand("a column").strip("`")
         if name not in self.schema.names:
-            raise ImportFailed(
-                f"--where {self.text!r}: there is no column {name!r}; there are {', '.join(self.schema.names)}"
-            )
+            raise self.refused(f"there is no column {name!r}; there are {', '.join(self.schema.names)}")
+        self.columns.add(name)
         if self.accept("is"):
             present = self.accept("not")
             if not self.accept("missing"):
@@ -117,7 +127,7 @@ class _Parser:
         return _OPERATORS[word](pc.field(name), self.value(name, ordered=word[0] in "<>"))
 
     def value(self, name: str, *, ordered: bool) -> Any:
-        token = self.take("a value")
+        token = self.operand("a value")
         text = token[1:-1] if token[0] in "'\"" else token
         kind = self.schema.field(name).type
         if ordered and pa.types.is_string(kind) and text == token and _NUMBER.fullmatch(token):
@@ -128,6 +138,4 @@ class _Parser:
         try:
             return pa.scalar(text).cast(kind)
         except (pa.ArrowException, ValueError) as error:
-            raise ImportFailed(
-                f"--where {self.text!r}: {text!r} is not a value of {name!r}, which is {kind}"
-            ) from error
+            raise self.refused(f"{text!r} is not a value of {name!r}, which is {kind}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 import metadist
 from tasks_store import load_manifest, write_store
@@ -235,6 +236,8 @@ USAGE = {
         2,
     ),
     "no size": (["tasks", "import", "images", "--from", ".", "--size", "0"], 2),
+    "large size": (["tasks", "import", "images", "--from", ".", "--size", "100000", "--out", "o"], 2),
+    "one file twice": ([*TABLE, "--from", "./a.csv", "--label", "y", "--split", "1,0,0", "--out", "o"], 2),
     "no such source": (["tasks", "import", "omniglot", "--from", "nowhere", "--out", "here"], 65),
 }
 
@@ -247,3 +250,34 @@ def test_commands_called_wrongly(call: Call, case: str) -> None:
     answer = call(*arguments)
     assert answer.code == code
     assert "Traceback" not in answer.err
+
+
+IMPORT = ["tasks", "import", "table", "--from", "a.csv", "--label", "label", "--value", "x", "--split", "1,0,0"]
+PLACES = {
+    "import to a file": ([*IMPORT, "--out", "a.csv"], 65, "a.csv is a file; choose a folder"),
+    "import below a file": ([*IMPORT, "--out", "a.csv/s"], 69, "the operating system refused"),
+    "import to a place without writing": (
+        [*IMPORT, "--out", "/proc/none"],
+        69,
+        "the operating system refused /proc/none",
+    ),
+    "export to a file": (["tasks", "export", "./store", "--hf", "a.csv"], 65, "a.csv is a file; choose a folder"),
+    "export without writing": (["tasks", "export", "./store", "--hf", "/proc/none"], 69, "refused /proc/none"),
+    "build to a file": (["tasks", "build", "customers", "--out", "a.csv"], 65, "a.csv is a file; choose a folder"),
+    "pictures without writing": (
+        ["tasks", "import", "images", "--from", "pictures", "--size", "4", "--split", "1,0,0", "--out", "/proc/none"],
+        69,
+        "refused /proc/none",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_places_that_take_no_result(call: Call, workplace: Path, case: str) -> None:
+    arguments, code, message = PLACES[case]
+    (workplace / "a.csv").write_text("x,label\n1,a\n2,a\n")
+    for number in range(2):
+        (workplace / "pictures" / "a").mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(workplace / "pictures" / "a" / f"{number}.png")
+    answer = call(*arguments)
+    assert answer.code == code and message in answer.error

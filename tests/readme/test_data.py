@@ -25,13 +25,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_sentences_and_sensors(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sentences, sensors, export, _ = PAGE.commands
+    sentences, sensors, export, again, _ = PAGE.commands
     app(sentences, standalone_mode=False)
     told = capsys.readouterr().out
     assert "rows: 9 read, 8 kept\n  1 dropped: --drop-label\n" in told
     assert Store.open("intents").groups("train").domains in (["bank", "bank"], ["travel"], ["weather"])
     app(export, standalone_mode=False)
     assert sorted(file.stem for file in (folder / "plain").iterdir()) == ["test", "train", "validation"]
+    app(again, standalone_mode=False)
+    for split in Store.open("intents").splits:
+        assert Store.open("again").groups(split).names == Store.open("intents").groups(split).names
     capsys.readouterr()
     app([*sensors, "--json"], standalone_mode=False)
     done = json.loads(capsys.readouterr().out)
@@ -50,7 +53,7 @@ def test_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for number in range(2):
             Image.new("RGB", (40, 30), (number, 0, 0)).save(folder / "pictures" / label / f"{number}.png")
     (folder / "pictures" / "a" / "2.jpg").write_bytes(b"no picture")
-    app(PAGE.commands[3], standalone_mode=False)
+    app(PAGE.commands[-1], standalone_mode=False)
     told = capsys.readouterr()
     assert "rows: 9 read, 8 kept\n  1 dropped: broken\n" in told.out
     assert "broken, left out: pictures/a/2.jpg: " in told.err

@@ -124,3 +124,20 @@ def test_a_store_goes_out_as_plain_parquet(small: Path, tmp_path: Path) -> None:
             assert table[name].to_pylist() == values.tolist()
     with pytest.raises(StoreExists, match="is not empty"):
         export_parquet(store, tmp_path / "out")
+    with pytest.raises(StoreExists, match=r"train\.parquet is a file; choose a folder"):
+        export_parquet(store, tmp_path / "out" / "train.parquet")
+
+
+@pytest.mark.parametrize("value", ["image", "vector", "text"])
+def test_an_exported_table_comes_in_again(small: Path, tmp_path: Path, value: str) -> None:
+    """With its splits, and with the shapes of its arrays."""
+    store = Store.open(small)
+    files = tuple(export_parquet(store, tmp_path / "out"))
+    request = TableRequest(files=files, label="group", value=(value,), split_column="split")
+    import_table(request, tmp_path / "again")
+    again = Store.open(tmp_path / "again")
+    assert again.columns[value] == store.columns[value] and sorted(again.splits) == sorted(store.splits)
+    for split in store.splits:
+        before, after = load_split(store, split), load_split(again, split)
+        assert after.names == before.names
+        np.testing.assert_array_equal(after.arrays[value], before.arrays[value])

@@ -51,15 +51,47 @@ def test_splits_as_folders_and_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "f.json").write_text(json.dumps({"train": ["c0"], "test": ["c1", "c2"]}))
     _, summary, _ = import_images(tmp_path / "p" / "train", tmp_path / "b", size=4, split_file=tmp_path / "f.json")
     assert summary.splits == {"test": 2, "train": 1}
+    (tmp_path / "p" / "train").rename(tmp_path / "p" / "fit")
+    (tmp_path / "p" / "test").rename(tmp_path / "p" / "val")
+    with pytest.raises(ImportFailed, match=r"split 'fit' is none of train, .*: rename 'fit'"):
+        import_images(tmp_path / "p", tmp_path / "c", size=4, split_dirs=True)
+    (tmp_path / "p" / "fit").rename(tmp_path / "p" / "train")
+    with pytest.raises(ImportFailed, match=r"split 'val' .*: write 'validation' for 'val'"):
+        import_images(tmp_path / "p", tmp_path / "c", size=4, split_dirs=True)
+    (tmp_path / "p" / "val").rename(tmp_path / "p" / "validation")
+    (tmp_path / "p" / "test" / "c9").mkdir(parents=True)
+    with pytest.raises(ImportFailed, match=r"split 'test' has no class of 2 or more images"):
+        import_images(tmp_path / "p", tmp_path / "c", size=4, split_dirs=True)
     _folder(tmp_path / "p" / "validation", range(2, 3))
     with pytest.raises(ImportFailed, match=r"'c2' lies in two splits, 'train' and 'validation'.*--split 0.7"):
         import_images(tmp_path / "p", tmp_path / "c", size=4, split_dirs=True)
+
+
+def test_what_is_no_picture_of_a_class_is_counted_and_named(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "p")
+    for name in ("c0/a.webp", "c0/b.BMP", "c1/extra/1.png", "c1/extra/2.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+    for name in ("c0/a.gif", "c0/notes.txt", "c0/._0.png", ".DS_Store", "readme.md"):
+        (folder / name).write_bytes(b"x")
+    (folder / ".thumbnails").mkdir()
+    _, summary, broken = import_images(folder, tmp_path / "s", size=4)
+    assert (summary.read, summary.kept, broken) == (32, 32, [])
+    assert summary.skipped == {
+        "name begins with a dot": [".DS_Store", ".thumbnails", "c0/._0.png"],
+        "outside the folder of a class": ["readme.md"],
+        "none of .png, .jpg, .jpeg, .webp, .bmp": ["c0/a.gif", "c0/notes.txt"],
+        "in a folder inside a class": ["c1/extra/1.png", "c1/extra/2.png"],
+    }
+    assert "  2 files skipped: in a folder inside a class (c1/extra/1.png, c1/extra/2.png)" in summary.lines()
+    assert summary.as_json()["skipped"]["outside the folder of a class"] == {"files": 1, "first": ["readme.md"]}
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "folder": ({"source": "none"}, "there is no such folder"),
     "levels": ({"source": "."}, r"no class of 2 or more images .*needs --split-dirs"),
     "size": ({"size": 0}, "--size 0: expected"),
+    "large size": ({"size": 100_000}, "--size 100000: expected the pixels of a side, 1 to 1024"),
     "two ways": ({"split": "1,0,0", "split_dirs": True}, "give one of --split, --split-file and --split-dirs"),
     "few": ({"split": "0.98,0.01,0.01"}, "2 classes are too few"),
 }

@@ -13,6 +13,7 @@ import pyarrow.csv as pacsv
 import pytest
 
 from tasks_store import Column, ImportFailed, Manifest, Store, load_split, write_store
+from tasks_store.importers.files import TableFiles
 from tasks_store.importers.summary import Summary
 from tests.support.sensors import CLASSES, GROUPS, REGRESSION, ROWS, sensors
 
@@ -137,6 +138,28 @@ def test_rows_are_filtered_and_small_groups_left_out(import_sensors: Import, tmp
     assert summary.too_small == 1 and summary.dropped["in groups of fewer than 2 rows"] == 1
 
 
+def test_a_filter_reads_its_own_columns_only(
+    import_sensors: Import, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not every column whose name is part of the filter's text (``wet`` of 'wetter')."""
+    asked: list[list[str]] = []
+
+    def watched(self: TableFiles, columns: list[str]) -> Any:
+        asked.append(columns)
+        return batches(self, columns)
+
+    batches = TableFiles.batches
+    monkeypatch.setattr(TableFiles, "batches", watched)
+    import_sensors(**CLASSES, where="wind >= 20 or town = 'wetter'")
+    assert asked == [["town", "sensor", "wind", "note"]] * 2
+
+
+def test_a_shape_of_as_many_numbers(import_sensors: Import, tmp_path: Path) -> None:
+    manifest, _ = import_sensors(**{**CLASSES, "value": ("hue",)}, shape=(1, 3))
+    assert manifest.columns == (Column(name="hue", dtype="uint8", shape=(1, 3)),)
+    assert Store.open(tmp_path / "s").verify()
+
+
 def test_the_cut_by_a_hash_is_stable_and_of_the_seed(import_sensors: Import, tmp_path: Path) -> None:
     first, _ = import_sensors("a", **CLASSES)
     again, _ = import_sensors("b", **CLASSES)
@@ -161,6 +184,13 @@ def test_splits_from_a_column_and_from_a_file(import_sensors: Import, tmp_path: 
         ({"train": [0, 1], "test": [1]}, "label '1' is in both 'train' and 'test'"),
         ({"train": [*range(20)], "test": [77]}, "1 labels are not in the table, e.g. '77'"),
         ([], "expected a JSON object"),
+        (
+            {"train": [0], "val": [1]},
+            "split 'val' is none of train, validation, test, .*: write 'validation' for 'val'",
+        ),
+        ({"Train": [0], "test": [1]}, "write 'train' for 'Train'"),
+        ({"fit": [0], "check": [1]}, "split 'check' .*: rename 'check', or cut anew with --split 0.7,0.1,0.2"),
+        ({"train": [0], "validation": []}, "the list of split 'validation' is empty: leave it out"),
     ):
         split_file.write_text(json.dumps(content))
         with pytest.raises(ImportFailed, match=message):
