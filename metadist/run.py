@@ -30,7 +30,7 @@ from metadist.launch.groups import Place, chosen, open_group, place_of
 from metadist.launch.opening import open_journal, tell_left_out
 from metadist.launch.plan_line import plan_line
 from metadist.launch.resume import Accept, Start, accept_of, start_of
-from metadist.launch.trial import check_own
+from metadist.launch.trial import try_first_tasks
 from metadist.outer import Outer
 from metadist.parameters import flatten, sha256
 from metadist.pictures import draw
@@ -200,7 +200,7 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
         source.check("train", fixed=False)
     parts.source.check("validation", fixed=True)
     check_model(parts)
-    check_own(parts)
+    try_first_tasks(parts)
     parcel_of(config)  # refuses what is too large
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts
