@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from metadist import load_adapter
 from metadist.adapter import Adapter
 from metadist.cli import app
+from metadist.commands.register import _lines, alone
 from metadist.registry import build_bundle
 from tasks_store import Store
 from tests.support.quick import NoMirror
@@ -88,7 +89,9 @@ def test_files_that_do_not_fit(adapter: Adapter, images: dict[str, Any], tmp_pat
         code, _, errors = call("adapt", str(adapter.bundle.folder), *files)
         assert code == 65 and message in errors and not out.exists()
     support.write_bytes(b"not parquet")
-    code, _, errors = call("adapt", str(adapter.bundle.folder), "--support", str(support), "--query", "q", "--out", "o")
+    code, _, errors = call(
+        "adapt", str(adapter.bundle.folder), "--support", str(support), "--query", "q.csv", "--out", "o.csv"
+    )
     assert code == 65 and "cannot read" in errors
 
 
@@ -105,4 +108,37 @@ def test_describe_a_bundle_and_its_run(adapter: Adapter) -> None:
     assert json.loads(text)["bundles"] == [str(adapter.bundle.folder)]
     for target in (adapter.bundle.folder, run_dir):
         assert call("describe", str(target))[0] == 0
-    assert call("describe", str(run_dir.parent))[0] == 65
+    for target, message in (
+        (str(run_dir.parent), "holds neither a run nor a model: name a run folder"),
+        ("nonexist", "nonexist is neither a run folder nor a model: name a run folder"),
+        ("models:/", "models:/ names no model: write models:/NAME@ALIAS"),
+        ("models:/toy", "models:/toy names no model: write models:/NAME@ALIAS"),
+    ):
+        code, _, errors = call("describe", target)
+        assert code == 65 and message in " ".join(errors.split())
+
+
+def test_one_query_at_a_time_stands_beside_the_same_queries(adapter: Adapter) -> None:
+    report = adapter.bundle.report
+    found = report["one_query"]
+    together, by_itself = (100 * found[how]["accuracy"] for how in ("in_one_pass", "alone"))
+    text = alone(report)
+    assert text.startswith(f"one query at a time accuracy {by_itself:.1f} +-")
+    assert text.endswith(f"the same 3 queries a task in one pass {together:.1f} %")
+    result = {"report": report, "is_new": True, "model_uri": "u", "version": 1, "tracking_uri": "t"}
+    lines = list(_lines({**result, "bundle": "b", "bundle_dir": "d"}))
+    assert "all queries (4 test tasks" in lines[2] and lines[3] == f"alone      {text}"
+    assert abs(together - by_itself) < 1e-9, "inductive: a query does not see the others"
+    assert text in call("describe", str(adapter.bundle.folder))[1]
+
+
+def test_what_out_cannot_take_is_said_before_anything_is_computed(
+    adapter: Adapter, images: dict[str, Any], tmp_path: Path
+) -> None:
+    support, query = tmp_path / "support.parquet", tmp_path / "query.parquet"
+    pq.write_table(table(images, slice(0, 2), "bytes"), support)
+    pq.write_table(table(images, slice(2, 5), "bytes").append_column("l", pa.array([[1]] * 9)), query)
+    for out, message in (("o.csv", "column 'l' is list<"), ("o.xls", "the suffix '.xls' is none of")):
+        files = ["--support", str(support), "--query", str(query), "--out", str(tmp_path / out)]
+        code, _, errors = call("adapt", str(adapter.bundle.folder), *files)
+        assert code == 65 and message in errors and not (tmp_path / out).exists()

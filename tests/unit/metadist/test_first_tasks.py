@@ -17,7 +17,7 @@ from metadist.run import dry_run
 from tasks_store import Column, write_store
 from tests.support.quick import SMALL_RUN
 
-CODE = '''
+CODE = """
 import numpy as np
 import torch
 from torch import nn
@@ -74,7 +74,7 @@ def objective(fault="none"):
 
 def transform():
     return Step(lambda values, state: np.where(values > 0, values, np.nan))
-'''
+"""
 
 
 @pytest.fixture
@@ -99,7 +99,11 @@ MODELS = {
     "lazy": ("lazy", {}, r"leaf '0.weight' of LazyLinear has no size .*spec.input_shape"),
     "missing": ("needs", {}, r"is called with \(TaskSpec\): missing a required argument: 'depth'"),
     "writes": ("net", {"fault": "writes"}, r"writes into its input"),
-    "detached": ("net", {"fault": "detached"}, r"model.factory 'own_first:net': no meta-learned leaf .* leaves \(.detach"),
+    "detached": (
+        "net",
+        {"fault": "detached"},
+        r"model.factory 'own_first:net': no meta-learned leaf .* leaves \(.detach",
+    ),
 }
 
 
@@ -173,7 +177,10 @@ def test_a_transform_of_targets_is_told_under_its_own_key(tmp_path: Path) -> Non
     ("model", "words"),
     [
         ({"name": "mlp", "options": {"wide": 3}}, "mlp has no model.options.wide; it has hidden, activation"),
-        ({"name": "mlp", "options": {"activation": "sine"}}, "'activation': 'sine'.* cannot be built: KeyError: 'sine'"),
+        (
+            {"name": "mlp", "options": {"activation": "sine"}},
+            "'activation': 'sine'.* cannot be built: KeyError: 'sine'",
+        ),
         ({"name": "mlp", "options": {"hidden": "many"}}, "'hidden': 'many'.* cannot be built: TypeError"),
     ],
 )
