@@ -72,6 +72,33 @@ def test_adapt_to_a_file(adapter: Adapter, images: dict[str, Any], tmp_path: Pat
     assert np.array_equal(np.array(written["probability"], np.float32), predictor.predict_proba(queries).max(-1))
 
 
+def test_each_groups_labels_are_its_own(adapter: Adapter, images: dict[str, Any], tmp_path: Path) -> None:
+    """Queries of two groups in turns, with probabilities, as JSON lines."""
+    support, query, out = tmp_path / "support.parquet", tmp_path / "query.parquet", tmp_path / "out.JSONL"
+    halves: dict[Path, list[pa.Table]] = {support: [], query: []}
+    for who in ("007", "7"):
+        named = {f"{name} {who}": stack for name, stack in images.items()}
+        for path, places in ((support, slice(0, 2)), (query, slice(2, 5))):
+            own = table(named, places, "bytes")
+            halves[path].append(own.append_column("who", pa.array([who] * len(own))))
+    pq.write_table(pa.concat_tables(halves[support]), support)
+    turns = [place + 9 * half for place in range(9) for half in range(2)]
+    pq.write_table(pa.concat_tables(halves[query]).take(turns), query)
+    files = ["--support", str(support), "--query", str(query), "--out", str(out), "--group", "who"]
+    code, _, errors = call("adapt", str(adapter.bundle.folder), *files)
+    assert code == 0, errors
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["who"] for row in rows] == ["007", "7"] * 9
+    assert all(row["predicted"].endswith(f" {row['who']}") for row in rows)
+    x = np.concatenate([stack[:2] for stack in images.values()])
+    predictor = adapter.adapt(x, [name for name in images for _ in range(2)])
+    queries = np.concatenate([stack[2:5] for stack in images.values()])
+    expected = predictor.predict_proba(queries).max(-1)
+    for who in ("007", "7"):
+        mine = [row for row in rows if row["who"] == who]
+        assert np.allclose([row["probability"] for row in mine], expected, atol=1e-4)
+
+
 def test_files_that_do_not_fit(adapter: Adapter, images: dict[str, Any], tmp_path: Path) -> None:
     support, out = tmp_path / "support.parquet", tmp_path / "out.parquet"
     whole = table(images, slice(0, 2), "bytes")
