@@ -24,13 +24,14 @@ from metadist.config import import_paths
 from metadist.errors import DataError, UsageError
 from metadist.parameters import MetaParams, aligned, params_sha256
 from metadist.parts import build_parts
-from metadist.serving.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, read_bundle
+from metadist.serving.bundle import ENCODER, FACTS, FROZEN, SELF_TEST, WEIGHTS, Bundle, bundle_in, read_bundle
 from metadist.serving.columns import Columns
 from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.serving.user_code import provide_code
 from metadist.tasks import Batch, Context
 
 MAX_INNER_STEPS = 1000
+REGISTERED = ("models:/", "runs:/")
 
 
 def load_adapter(uri: str | Path, *, tracking_uri: str | None = None) -> Adapter:
@@ -49,14 +50,16 @@ def load_adapter(uri: str | Path, *, tracking_uri: str | None = None) -> Adapter
 
 def load_bundle(uri: str | Path, *, tracking_uri: str | None = None) -> Bundle:
     """What `load_adapter` loads, read but not yet built."""
-    if str(uri).startswith(("models:/", "runs:/")):
+    if str(uri).startswith(REGISTERED):
         from metadist.serving.fetch import fetched
 
-        folder = fetched(str(uri), tracking_uri)
-    else:
-        folder = Path(uri)
-    inside = sorted(folder.glob(f"artifacts/*/{FACTS}"))  # a logged model keeps its bundle there
-    return read_bundle(inside[0].parent if inside else folder)
+        return read_bundle(bundle_in(fetched(str(uri), tracking_uri)))
+    return read_bundle(bundle_in(Path(uri)))
+
+
+def is_model(uri: str | Path) -> bool:
+    """Whether `load_bundle` would look for a model there: a registry's URI, or a folder that holds a bundle."""
+    return str(uri).startswith(REGISTERED) or (bundle_in(Path(uri)) / FACTS).exists()
 
 
 class Predictor:

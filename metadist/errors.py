@@ -63,13 +63,16 @@ class NonFiniteGradient(MetadistError):
         step: Outer step.
         shard: Shard index in the step; None where it is the step as a whole.
         tasks: Keys of the failing tasks.
+        own: Configuration keys and paths of the user's own parts, which may have made it.
     """
 
     exit_code = 65
 
-    def __init__(self, what: str, step: int, shard: int | None, tasks: tuple[str, ...]) -> None:
-        super().__init__(what, step, shard, tasks)
-        self.what, self.step, self.shard, self.tasks = what, step, shard, tasks
+    def __init__(
+        self, what: str, step: int, shard: int | None, tasks: tuple[str, ...], own: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(what, step, shard, tasks, own)
+        self.what, self.step, self.shard, self.tasks, self.own = what, step, shard, tasks, own
 
     def __str__(self) -> str:
         where = f"step {self.step}" if self.shard is None else f"step {self.step}, shard {self.shard}"
@@ -78,6 +81,7 @@ class NonFiniteGradient(MetadistError):
         return (
             f"{self.what} is not finite at {where}, tasks {tasks}; nothing was updated. A smaller "
             "algorithm.inner_lr or outer.lr is the usual cure; outer.on_nonfinite: drop leaves single tasks out"
+            + (f". It may also come from code of your own: {', '.join(self.own)}" if self.own else "")
         )
 
 

@@ -31,7 +31,7 @@ from metadist.launch.plan_line import plan_line
 from metadist.launch.resume import Accept, Start, accept_of, start_of
 from metadist.launch.summary import summary_of
 from metadist.launch.tracked import tracked
-from metadist.launch.trial import check_own
+from metadist.launch.trial import try_first_tasks
 from metadist.outer import Outer
 from metadist.parameters import flatten
 from metadist.pictures import draw
@@ -198,7 +198,7 @@ def _checked_parts(config: RunConfig, location: str | None) -> Assembly:
         source.check("train", fixed=False)
     parts.source.check("validation", fixed=True)
     check_model(parts)
-    check_own(parts)
+    try_first_tasks(parts)
     parcel_of(config)  # refuses what is too large
     Outer(config.outer, parts.layout, np.zeros(parts.layout.size, np.float32))  # refuses options it does not know
     return parts

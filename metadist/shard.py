@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from cluster import Partial
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm
-from metadist.config import RunConfig
+from metadist.config import RunConfig, import_paths
 from metadist.objectives import Objective
 from metadist.parameters import Layout, MetaParams, aligned, unflatten
 from metadist.seeding import torch_seed
@@ -106,7 +106,7 @@ def make_shard_function(
     def _train(meta: MetaParams, shard: Shard) -> Partial:
         source, engine = training[shard.shape]
         drop = config.outer.on_nonfinite == "drop"
-        sums = Sums(layout, device, step=shard.step, shard=shard.index, drop=drop)
+        sums = Sums(layout, device, step=shard.step, shard=shard.index, drop=drop, own=own_parts(config))
         for start, stop in _chunks(shard, config):
             task = _moved(source.batch(shard.split, shard.step, start, stop), device)
             keys = shard.keys()[start - shard.start : stop - shard.start]
@@ -132,6 +132,11 @@ def make_shard_function(
         )
 
     return run
+
+
+def own_parts(config: RunConfig) -> tuple[str, ...]:
+    """The parts of the user's own, as messages name them."""
+    return tuple(f"{key} {path!r}" for key, path in import_paths(config).items())
 
 
 def batched(

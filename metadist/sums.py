@@ -23,11 +23,21 @@ class Sums:
     """The running sums of a shard: gradient (P,), metrics, and what the agreement of its tasks needs.
 
     A task whose gradient or metric is not finite never enters a sum. ``partial`` then refuses the whole shard,
-    or, with ``drop``, answers with the sums of the others and the dropped tasks' keys.
+    or, with ``drop``, answers with the sums of the others and the dropped tasks' keys. ``own``: parts of the user's
+    own, for that message.
     """
 
-    def __init__(self, layout: Layout, device: str, *, step: int = 0, shard: int = 0, drop: bool = False) -> None:
-        self.layout, self.step, self.shard, self.drop = layout, step, shard, drop
+    def __init__(
+        self,
+        layout: Layout,
+        device: str,
+        *,
+        step: int = 0,
+        shard: int = 0,
+        drop: bool = False,
+        own: tuple[str, ...] = (),
+    ) -> None:
+        self.layout, self.step, self.shard, self.drop, self.own = layout, step, shard, drop, own
         self.keys: tuple[str, ...] = ()
         self.bad: dict[str, list[str]] = {}  # what is not finite -> keys of tasks
         self.total = torch.zeros(layout.size + NUM_SCALARS, device=device)
@@ -60,10 +70,10 @@ class Sums:
         """
         bad = tuple(key for key in self.keys if any(key in keys for keys in self.bad.values()))
         if bad and not self.drop:
-            raise NonFiniteGradient(" or ".join(self.bad), self.step, self.shard, bad)
+            raise NonFiniteGradient(" or ".join(self.bad), self.step, self.shard, bad, self.own)
         vector = self.total.cpu().numpy()
         if not np.isfinite(vector[: self.layout.size]).all():
-            raise NonFiniteGradient("the sum of the meta-gradients", self.step, self.shard, self.keys)
+            raise NonFiniteGradient("the sum of the meta-gradients", self.step, self.shard, self.keys, self.own)
         extra = {"gradient_agreement": (float(vector[-2]), float(vector[-1]))}
         extra.update({DROPPED + key: (1.0, 0.0) for key in bad})
         return Partial(vector=vector[: self.layout.size].copy(), metrics={**self.metrics, **extra}, count=self.count)

@@ -19,6 +19,7 @@ from metadist.evaluate import Report, better, evaluate, save_report
 from metadist.interruption import Interruption
 from metadist.outer import Outer
 from metadist.parameters import sha256
+from metadist.shard import own_parts
 from metadist.sums import dropped_keys
 from metadist.tasks import plan_training
 from metadist.tracking import Journal, JournalWriteFailed, SystemMetrics
@@ -137,10 +138,10 @@ class Trainer:
         if dropped:
             self._tell_dropped(step, dropped)
         if folded.count == 0:
-            raise NonFiniteGradient("every task's gradient or loss", step, None, keys)
+            raise NonFiniteGradient("every task's gradient or loss", step, None, keys, own_parts(self.parts.config))
         gradient = reduced(folded, settings.reduction)
         if not np.isfinite(gradient).all():
-            raise NonFiniteGradient("the sum of the meta-gradients", step, None, keys)
+            raise NonFiniteGradient("the sum of the meta-gradients", step, None, keys, own_parts(self.parts.config))
         lr = self.outer.lr
         norm = self.outer.step(gradient)
         wall = time.perf_counter() - begun

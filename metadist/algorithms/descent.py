@@ -34,7 +34,7 @@ from metadist.objectives import Objective
 from metadist.parameters import MetaParams, Params, matching
 from metadist.tasks import Batch, Context, Task
 
-AFFINE = "affine."
+AFFINE, CONTEXT = "affine.", "context"
 Start = Callable[[MetaParams, Batch, Context], Params]
 Penalty = Callable[[MetaParams, Params], Tensor]
 """(phi, adapted leaves) -> what the inner loss pays for leaving the start."""
@@ -71,8 +71,13 @@ def adapted_leaves(settings: AlgorithmConfig, model: Model) -> tuple[str, ...]:
     movable = [name for name in model.names if name not in still]
     names = matching(settings.adapt, movable)
     if not names:
+        cure = (
+            "; model.options.context: 5 gives mlp and conv4 a context of five values, a module of your own takes a "
+            "parameter of that name"
+        )
         raise ConfigError(
             f"algorithm.adapt {list(settings.adapt)} matches none of the meta-learned leaves {', '.join(movable)}"
+            f"{cure if CONTEXT in settings.adapt else ''}"
         )
     return names
 

@@ -15,9 +15,9 @@ from metadist.commands.train import AsJson
 
 def adapt(
     model_uri: Annotated[str, typer.Argument(help="models:/NAME@ALIAS, runs:/..., or a bundle folder.")],
-    query: Annotated[Path, typer.Option(help="Parquet, CSV or JSONL: raw inputs.")],
-    out: Annotated[Path, typer.Option(help="Parquet or CSV file to write.")],
-    support: Annotated[Path | None, typer.Option(help="Parquet, CSV or JSONL: raw inputs and labels.")] = None,
+    query: Annotated[Path, typer.Option(help="Parquet, CSV, TSV, JSONL or Arrow: raw inputs.")],
+    out: Annotated[Path, typer.Option(help="File to write, in one of these formats.")],
+    support: Annotated[Path | None, typer.Option(help="The same: raw inputs and labels.")] = None,
     label: Annotated[
         str | None, typer.Option(help="Label column of the support file. Default: label, or the target's name.")
     ] = None,
@@ -66,15 +66,23 @@ def adapt(
 def _adapt(
     adapter: Any, support: Path, query: Path, out: Path, label: str | None, inner_steps: int | None
 ) -> dict[str, Any]:
-    from metadist.serving.tables import input_values, label_name, label_values, read_table, write_answers
+    from metadist.serving.answers import check_out, write_answers
+    from metadist.serving.tables import input_values, label_name, label_values, read_table, text_columns
 
-    column = adapter.bundle.input
-    examples, queries = read_table(support), read_table(query)
-    labels = label_values(examples, label or label_name(adapter.bundle.target, examples), support)
+    column, target = adapter.bundle.input, adapter.bundle.target
+    text = text_columns(column, target, label, None)
+    examples, queries = read_table(support, text), read_table(query, text)
+    check_out(out, queries, column, target)
+    labels = label_values(examples, label or label_name(target, examples), support)
     predictor = adapter.adapt(input_values(examples, column, support), labels, inner_steps)
     x = input_values(queries, column, query)
-    probability = predictor.predict_proba(x).max(-1).tolist() if predictor.classes else None
-    write_answers(queries, column, predictor.predict(x).tolist(), probability, out)
+    predicted = predictor.predict(x).tolist()
+    probability = predictor.predict_proba(x).max(-1) if target is None else None
+
+    def answers(start: int, stop: int) -> tuple[list[Any], Any]:
+        return predicted[start:stop], None if probability is None else probability[start:stop]
+
+    write_answers(queries, column, out, answers, shape=None if target is None else target.shape)
     return {
         "out": str(out),
         "support": len(labels),

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from metadist.commands.output import emit, figure, guarded
+from metadist.commands.register import alone
 from metadist.commands.train import AsJson
 
 PORT = 5001
@@ -53,9 +54,13 @@ def _run(folder: Path) -> dict[str, Any]:
 
 
 def _model(uri: str) -> dict[str, Any]:
-    from metadist.adapter import load_bundle
+    from metadist.adapter import is_model, load_bundle
     from metadist.config.fingerprint import flat
+    from metadist.errors import DataError
 
+    if not is_model(uri):
+        what = "holds neither a run nor a model" if Path(uri).exists() else "is neither a run folder nor a model"
+        raise DataError(f"{uri} {what}: name a run folder, a bundle folder, or a registered model models:/NAME@ALIAS")
     bundle = load_bundle(uri)
     return {
         "kind": "model",
@@ -129,8 +134,5 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
 def _report(report: Mapping[str, Any]) -> str:
     metric = next(iter(report["one_query_at_a_time"]))
     steps, figures = next(reversed(report["by_inner_steps"].items()))
-    return (
-        f"{figure(metric, figures)} after {steps} inner steps, one query at a time "
-        f"{figure(metric, report['one_query_at_a_time'])} ({report['num_tasks']} {report['split']} tasks, "
-        f"{report['normalisation']})"
-    )
+    what = f"{report['num_tasks']} {report['split']} tasks, {report['normalisation']}"
+    return f"{figure(metric, figures)} after {steps} inner steps, {alone(report)} ({what})"

@@ -45,6 +45,17 @@ def register(
         emit(result, as_json=json, lines=lambda: _lines(result))
 
 
+def alone(report: Mapping[str, Any]) -> str:
+    """One query at a time, beside the same queries in one pass where these are not all of a task's."""
+    metric, found = next(iter(report["one_query_at_a_time"])), report.get("one_query")
+    text = f"one query at a time {figure(metric, report['one_query_at_a_time'])}"
+    if found is None:  # an evaluation during training asks them all
+        return text
+    value = found["in_one_pass"][metric]
+    together = f"{100 * value:.1f} %" if metric == "accuracy" else f"{value:.4g}"
+    return f"{text}, the same {found['queries_a_task']} queries a task in one pass {together}"
+
+
 def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     report = result["report"]
     metric = next(iter(report["one_query_at_a_time"]))
@@ -53,8 +64,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"model      {result['model_uri']}, version {result['version']}{made}, in {result['tracking_uri']}"
     yield f"bundle     {result['bundle'][:16]} in {result['bundle_dir']}"
     yield (
-        f"report     {figure(metric, figures)} after {steps} inner steps; one query at a time "
-        f"{figure(metric, report['one_query_at_a_time'])} ({report['num_tasks']} {report['split']} tasks, "
-        f"{report['normalisation']})"
+        f"report     {figure(metric, figures)} after {steps} inner steps, all queries ({report['num_tasks']} "
+        f"{report['split']} tasks, {report['normalisation']})"
     )
+    yield f"alone      {alone(report)}"
     yield f"next       metadist describe {result['model_uri']}"

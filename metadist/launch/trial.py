@@ -1,4 +1,4 @@
-"""The start-up trial of parts of the user's own: the run's first two tasks, through every function, before step 0."""
+"""The start-up trial: the run's first two tasks, through every function of the user's own, before step 0."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from metadist.config import import_paths
 from metadist.errors import ConfigError
+from metadist.launch.finite import Judged, check_finite, check_judged, judged, nothing_learned
 from metadist.own.code import guarded
-from metadist.parameters import MetaParams, flatten
+from metadist.parameters import MetaParams, flatten, leaves
 from metadist.returned import check_direction, check_outputs, check_path, check_scores, check_task
 from metadist.shard import batched, context_of, looped, part_of
 from metadist.sources import ParquetSource
@@ -21,14 +22,16 @@ from metadist.tasks import Context, Task, TaskSource, TaskSpec
 from metadist.transforms.chain import KEY
 from metadist.worker import Assembly
 
+MATHEMATICS = ("algorithm.name", "objective.name", "model.factory")
 COUNT = 2  # the fewest that show whether a task depends on its neighbours
 
 
-def check_own(parts: Assembly) -> None:
-    """Try the parts of the user's own, if there are any.
+def try_first_tasks(parts: Assembly) -> None:
+    """Draw the run's first tasks, whose values must be finite, and try the parts of the user's own on them.
 
     Raises:
         ConfigError: names the key, the function, what it returned and what fits.
+        DataError: the store's values are not finite.
     """
     own = import_paths(parts.config)
     if "tasks.source" in own:
@@ -36,8 +39,11 @@ def check_own(parts: Assembly) -> None:
     transforms = [path for key, path in own.items() if key.startswith(KEY)]
     if transforms and isinstance(parts.source, ParquetSource):
         _check_transforms(parts.source, " and ".join(map(repr, transforms)))
-    if "algorithm.name" in own or "objective.name" in own:
-        _check_mathematics(parts)
+    source = parts.training[0][0]
+    tasks = source.batch("train", 0, 0, COUNT)
+    check_finite(source, tasks, own.get("tasks.source"), drop=parts.config.outer.on_nonfinite == "drop")
+    if any(key in own for key in MATHEMATICS):
+        _check_mathematics(parts, tasks)
 
 
 def _check_source(source: TaskSource, name: str) -> None:
@@ -78,18 +84,17 @@ def _check_transforms(source: ParquetSource, names: str) -> None:
             )
 
 
-def _check_mathematics(parts: Assembly) -> None:
-    config, algorithm, objective = parts.config, parts.algorithm, parts.objective
+def _check_mathematics(parts: Assembly, tasks: Task) -> None:
+    config, objective, (source, algorithm) = parts.config, parts.objective, parts.training[0]
     own = import_paths(config)
     name, judge = config.algorithm.name, config.objective.name
-    spec, num_steps = parts.source.spec, config.evaluation.inner_steps or 0
+    spec, num_steps = source.spec, config.evaluation.inner_steps or 0
     meta = algorithm.init(config.seed)
     lifted = config.engine.tasks_axis == "vmap"
     lift = batched if lifted else looped
-    tasks = parts.source.batch("train", 0, 0, COUNT)
     context = context_of(config, "train", 0, 0, COUNT)
     cure = " (under vmap over tasks: avoid .item(), branches on values and writes in place, or engine.tasks_axis: loop)"
-    who = " with ".join(f"{key} {own[key]!r}" for key in ("algorithm.name", "objective.name") if key in own)
+    who = " with ".join(f"{key} {own[key]!r}" for key in MATHEMATICS if key in own)
 
     def direction(meta: MetaParams, task: Task, ctx: Context) -> Any:
         found = algorithm.meta_gradient(meta, task, ctx)
@@ -97,19 +102,19 @@ def _check_mathematics(parts: Assembly) -> None:
             check_direction(found, parts.layout, name)
         return found
 
-    def scores(meta: MetaParams, task: Task, ctx: Context) -> tuple[Tensor, Tensor]:
+    def scores(meta: MetaParams, task: Task, ctx: Context) -> tuple[Tensor, Tensor, Judged]:
         assert task.support is not None and task.query is not None
-        path = algorithm.path(meta, task.support, ctx, num_steps=num_steps)
+        query, path = task.query, algorithm.path(meta, task.support, ctx, num_steps=num_steps)
         if "algorithm.name" in own:
             check_path(path, num_steps, name)
-        outputs = algorithm.predict(path[-1], task.query.x)
+        outputs, start = algorithm.predict(path[-1], query.x), algorithm.predict(path[0], query.x)
         if "algorithm.name" in own:
             check_outputs(outputs, spec.query_size, spec, name)
         if "objective.name" in own:
-            loss, metrics = objective.loss(outputs, task.query), objective.metrics(outputs, task.query)
+            loss, metrics = objective.loss(start, query), objective.metrics(start, query)
             check_scores(loss, metrics, config.evaluation.metric or "loss", judge)
         adapted = algorithm.adapt(meta, task.support, ctx, num_steps=num_steps)
-        return outputs, algorithm.predict(adapted, task.query.x)
+        return outputs, algorithm.predict(adapted, query.x), judged(objective, start, query)
 
     if "algorithm.name" in own and not torch.equal(_flat(meta), _flat(algorithm.init(config.seed))):
         raise ConfigError(
@@ -117,7 +122,7 @@ def _check_mathematics(parts: Assembly) -> None:
             "model.initial(seed), or draw from a torch.Generator that is seeded by its argument"
         )
     with torch.no_grad():
-        outputs, adapted = _guarded(
+        outputs, adapted, first = _guarded(
             f"{who}: path, adapt, predict or loss", cure if lifted else "", lambda: lift(scores)(meta, tasks, context)
         )
     if not torch.allclose(outputs, adapted, rtol=1e-4, atol=1e-5, equal_nan=True):
@@ -125,7 +130,11 @@ def _check_mathematics(parts: Assembly) -> None:
             f"algorithm.name {name!r}: adapt(num_steps={num_steps}) predicts something else than the last of "
             f"path(num_steps={num_steps}); a model is judged by path and served by adapt, so both must agree"
         )
-    _guarded(f"{who}: meta_gradient", cure if lifted else "", lambda: lift(direction)(meta, tasks, context))
+    if "objective.name" in own:
+        check_judged(first, judge, drop=config.outer.on_nonfinite == "drop")
+    found, _ = _guarded(f"{who}: meta_gradient", cure if lifted else "", lambda: lift(direction)(meta, tasks, context))
+    if not any(bool(leaf.any()) for leaf in leaves(found)):
+        raise ConfigError(f"{who}: {nothing_learned(parts.model, config.seed, tasks, first)}")
 
 
 def _guarded(who: str, cure: str, function: Callable[[], Any]) -> Any:

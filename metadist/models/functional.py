@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from metadist.errors import ModelError
 from metadist.models.dropout import dropouts
@@ -80,6 +81,7 @@ def functional_model(
             module = make()
         if not isinstance(module, nn.Module):
             raise ModelError(f"the model factory returned {type(module).__name__}, not a torch.nn.Module")
+        _refuse_lazy(module)
         running = keeps_running_statistics(module)
         if running:
             raise ModelError(
@@ -153,6 +155,17 @@ def narrowed(model: Model, outputs: int) -> Model:
         return found[..., :outputs], seen
 
     return model._replace(forward=forward)
+
+
+def _refuse_lazy(module: nn.Module) -> None:
+    for name, leaf in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(leaf):
+            layer = name.rpartition(".")[0]
+            raise ModelError(
+                f"leaf {name!r} of {type(module.get_submodule(layer)).__name__} has no size before the model sees its "
+                "first input; every worker must begin with the same leaves: build the layer with its number of inputs "
+                "(spec.input_shape tells it) instead of a lazy one"
+            )
 
 
 def _maskable(module: nn.Module) -> bool:

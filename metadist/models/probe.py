@@ -8,6 +8,7 @@ from torch.func import grad, vmap
 
 from metadist.errors import ModelError
 from metadist.models.functional import Model
+from metadist.own.code import told
 from metadist.parameters import Params
 from metadist.tasks import TaskSpec
 
@@ -22,8 +23,8 @@ def probe(
     ``outputs`` is the width that the tasks need, None where any will do.
 
     Raises:
-        ModelError: wrong output width, a value that is not finite, a draw from torch's global generator, no second
-            derivative, or no vmap.
+        ModelError: wrong output width, a value that is not finite, a draw from torch's global generator, a write into
+            its input, no second derivative, or no vmap.
     """
     draw = torch.Generator().manual_seed(0)
     shape = (3, *spec.input_shape)
@@ -31,17 +32,24 @@ def probe(
     x = torch.rand(shape, generator=draw) if ids is None else torch.randint(ids, shape, generator=draw)
     noise = torch.tensor(0) if model.drops else None
     with torch.random.fork_rng(devices=[]):
-        before = torch.random.get_rng_state()
+        before, given = torch.random.get_rng_state(), x.clone()
         try:
             found, _ = model.forward(params, x, None, noise)
         except Exception as error:
-            raise ModelError(f"the model fails on inputs {shape}: {_first_line(error)}") from error
+            raise ModelError(f"the model fails on inputs {shape}: {told(error)}") from error
         drew = not torch.equal(before, torch.random.get_rng_state())
     if drew:
         raise ModelError(
             "the model's forward draws from torch's global generator, so that a task's gradient would depend on what "
             "was computed before it; use nn.Dropout instead of functional dropout, whose noise follows from the task"
         )
+    if not torch.equal(given, x):
+        raise ModelError(
+            "the model's forward writes into its input, which other passes of the same task see, too: let it make a "
+            "new tensor (x = x * 2 instead of x.mul_(2) or x *= 2)"
+        )
+    if not isinstance(found, Tensor):
+        raise ModelError(f"the model returns {type(found).__name__} on inputs {shape}; it must return one tensor")
     if found.dim() != 2 or len(found) != 3 or found.shape[1] != (outputs or found.shape[1]):
         raise ModelError(
             f"the model's outputs have shape {tuple(found.shape)} on 3 inputs; "
@@ -63,7 +71,7 @@ def probe(
         grad(adapted_loss)(params, x)
     except Exception as error:
         raise ModelError(
-            f"the model has no {'second derivative' if second_order else 'gradient'}: {_first_line(error)}; "
+            f"the model has no {'second derivative' if second_order else 'gradient'}: {told(error)}; "
             "algorithm.name fomaml, reptile or protonet needs first derivatives only"
         ) from error
     if not vmapped:
@@ -72,12 +80,7 @@ def probe(
         vmap(grad(adapted_loss), in_dims=(None, 0))(params, torch.stack([x, x]))
     except Exception as error:
         raise ModelError(
-            f"the model cannot be vmapped over tasks: {_first_line(error)}; "
+            f"the model cannot be vmapped over tasks: {told(error)}; "
             f"{model.advice or 'avoid in-place writes, .item() and branches on values'}, "
             "or set engine.tasks_axis: loop (slower)"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"

@@ -75,18 +75,18 @@ def built(path: str, key: str, *arguments: Any, **options: Any) -> Any:
     return guarded(f"{key} {path!r} failed", lambda: function(*arguments, **options))
 
 
-def guarded(what: str, call: Callable[[], Any]) -> Any:
+def guarded(what: str, call: Callable[[], Any], kind: type[ConfigError] = ConfigError) -> Any:
     """What ``call`` returns; an error of a user's own code in it becomes one that begins with ``what``.
 
     Raises:
-        ConfigError: it raised something that is not ours.
+        ConfigError: it raised something that is not ours; ``kind`` narrows it.
     """
     try:
         return call()
     except MetadistError:
         raise
     except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{what}: {told(error)}") from error
+        raise kind(f"{what}: {told(error)}") from error
 
 
 def told(error: Exception) -> str:

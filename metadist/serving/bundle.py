@@ -96,6 +96,12 @@ def file_hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def bundle_in(folder: Path) -> Path:
+    """The bundle's own folder: a logged model keeps it among its artifacts."""
+    inside = sorted(folder.glob(f"artifacts/*/{FACTS}"))
+    return inside[0].parent if inside else folder
+
+
 def read_bundle(folder: Path) -> Bundle:
     """The bundle in ``folder``, every file checked.
 

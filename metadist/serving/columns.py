@@ -15,6 +15,7 @@ from metadist.models.functional import Inputs
 from metadist.serving.bundle import TRANSFORMS, Bundle
 from metadist.tasks import Batch
 from metadist.transforms import Chain, read_chain
+from metadist.transforms.chain import TARGET_KEY
 from metadist.transforms.step import tensors_of
 from metadist.transforms.targets import Targets, inputs_of, targets_of
 
@@ -69,4 +70,5 @@ def _read_transforms(bundle: Bundle) -> tuple[Chain, Targets | None]:
     inputs = read_chain(tasks.transform, inputs_of(fitted))
     if bundle.target is None or not tasks.target_transform:
         return inputs, None
-    return inputs, Targets.of(read_chain(tasks.target_transform, targets_of(fitted)), bundle.target.shape)
+    chain = read_chain(tasks.target_transform, targets_of(fitted), TARGET_KEY)
+    return inputs, Targets.of(chain, bundle.target.shape)

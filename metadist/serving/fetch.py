@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 TIMEOUT_S = 5.0
+_FORM = re.compile(r"models:/([^/@]+[@/][^/@]+|m-[^/@]+)|runs:/[^/]+/.+")
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,8 +36,12 @@ def fetched(uri: str, tracking_uri: str | None = None) -> Path:
 
     Raises:
         ServiceAway: the registry does not answer.
-        DataError: it has no such model.
+        DataError: it has no such model, or that names none.
     """
+    if not _FORM.fullmatch(uri):
+        raise DataError(
+            f"{uri} names no model: write models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/PATH"
+        )
     where = resolve_tracking_uri(tracking_uri)
     check_reachable(where, TIMEOUT_S)
     prepare_mlflow()

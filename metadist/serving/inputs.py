@@ -69,10 +69,10 @@ def raw_inputs(values: Any, column: RawColumn, what: str, *, empty: bool = False
         )
     if len(array) == 0 and not empty:
         raise DataError(f"{what} is empty; send at least one example")
-    _finite(array, what)
+    found = _as_float32(array, what)
     if len(array) and np.dtype(column.dtype).kind in "iu":
         _integral(array, column, what)
-    return array.astype(np.float32)
+    return found
 
 
 def class_labels(labels: Any, count: int, ways: int) -> tuple[tuple[Label, ...], NDArray[np.int64]]:
@@ -114,8 +114,7 @@ def targets(values: Any, count: int, column: RawColumn) -> NDArray[np.float32]:
         return np.zeros((0, width), np.float32)
     if array.shape not in ((count, *column.shape), (count, width)):
         raise DataError(f"support_y has shape {array.shape}; this model takes {(count, *column.shape)}")
-    _finite(array, "support_y")
-    return array.reshape(count, width).astype(np.float32)
+    return _as_float32(array, "support_y").reshape(count, width)
 
 
 def _texts(values: Any, column: RawColumn, what: str, *, empty: bool) -> NDArray[np.object_]:
@@ -142,13 +141,15 @@ def _numbers(values: Any, what: str) -> NDArray[Any]:
     return array
 
 
-def _finite(array: NDArray[Any], what: str) -> None:
-    if array.dtype.kind != "f":
-        return
-    bad = np.argwhere(~np.isfinite(array))
+def _as_float32(array: NDArray[Any], what: str) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # refused below
+        found = array.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(found))
     if len(bad):
         place = tuple(int(index) for index in bad[0])
-        raise DataError(f"{what}{list(place)} is {array[place]}; values must be finite")
+        why = f"a model computes in float32, up to {np.finfo(np.float32).max:.3g}" if np.isfinite(array[place]) else ""
+        raise DataError(f"{what}{list(place)} is {array[place]}; {why or 'values must be finite'}")
+    return found
 
 
 def _integral(array: NDArray[Any], column: RawColumn, what: str) -> None:

@@ -21,7 +21,7 @@ GROUP, CLASSES = "group", "classes"
 
 
 class StateWriter:
-    """Writes states as they come; the file appears when all are written.
+    """Writes states as they come; the file appears when all are written, and not at all where there were none.
 
     Args:
         path: The file.
@@ -33,6 +33,11 @@ class StateWriter:
         self.path, self.facts = path, {"bundle": bundle, "inner_steps": inner_steps}
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}")
         self._writer: Any = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written, so that there is no file."""
+        return self._writer is None
 
     def __enter__(self) -> Self:
         return self

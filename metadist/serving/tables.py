@@ -1,37 +1,121 @@
-"""Support and query sets in Parquet files, and answers written beside them."""
+"""Support and query sets in files of tables: Parquet, CSV, JSON lines and Arrow IPC."""
 
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow import csv, json
+from pyarrow import csv, feather, json
 
 from metadist.errors import DataError
 from metadist.serving.inputs import RawColumn
 
-PREDICTED, PROBABILITY = "predicted", "probability"
+FORMATS = {
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+    ".csv": "CSV",
+    ".tsv": "CSV",
+    ".jsonl": "JSON lines",
+    ".ndjson": "JSON lines",
+    ".arrow": "Arrow IPC",
+    ".ipc": "Arrow IPC",
+    ".feather": "Arrow IPC",
+}
+"""By suffix, as the import of tables has it."""
 
 
-def read_table(path: Path) -> pa.Table:
-    """A Parquet, CSV or JSON lines file (by suffix) as a table.
+def format_of(path: Path) -> str:
+    """How a file is read or written, by its suffix in upper or lower case.
 
     Raises:
-        DataError: there is no such file, or it is not whole.
+        DataError: no such suffix is known.
     """
-    kind = {".csv": "CSV", ".jsonl": "JSON lines"}.get(path.suffix, "Parquet")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise DataError(f"{path}: the suffix {path.suffix!r} is none of {', '.join(FORMATS)}, which tell the format")
+    return FORMATS[suffix]
+
+
+def delimiter_of(path: Path) -> str:
+    """What stands between the columns of a CSV file."""
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def text_columns(inputs: RawColumn, target: RawColumn | None, label: str | None, group: str | None) -> frozenset[str]:
+    """Columns that are text whatever they look like: groups, labels of classes, and inputs that a model takes so."""
+    labels = {label or "label"} if target is None else set()
+    return frozenset({*labels, *([group] if group else []), *([inputs.name] if inputs.dtype == "string" else [])})
+
+
+def read_table(path: Path, text: Collection[str] = ()) -> pa.Table:
+    """A file as a table; a folder is that of a Parquet table in several files.
+
+    Args:
+        path: The suffix tells the format.
+        text: Columns of a CSV or JSON lines file that are read as text, so that 007 stays 007; in CSV an empty one is
+            a gap.
+
+    Raises:
+        DataError: there is no such file, it is not whole, or a column stands in it twice.
+    """
+    kind = _kind_of_folder(path) if path.is_dir() else format_of(path)
     try:
         if kind == "CSV":
-            return csv.read_csv(path)
-        return json.read_json(path) if kind == "JSON lines" else pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"cannot read {path} as {kind}: {str(error).splitlines()[0]}") from None
+            table = _read_csv(path, text)
+        elif kind == "JSON lines":
+            table = _read_json(path, text)
+        elif kind == "Arrow IPC":
+            table = feather.read_table(path)
+        else:
+            table = pq.read_table(path)
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        raise DataError(f"cannot read {path} as {kind}: {(str(error).splitlines() or [''])[0]}") from None
+    names = table.column_names
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path} has several columns called {', '.join(repeated)}: rename them")
+    return table
+
+
+def _kind_of_folder(path: Path) -> str:
+    kinds = {".parquet", ".pq"}
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name[0] not in "._"]
+    other = [file.name for file in files if file.suffix.lower() not in kinds]
+    if other or not files:
+        what = f"also holds {other[0]}" if other else "holds no file"
+        raise DataError(f"{path} is a folder and {what}: name a file, or a folder of Parquet files alone")
+    return "Parquet"
+
+
+def _read_csv(path: Path, text: Collection[str]) -> pa.Table:
+    table = csv.read_csv(
+        path,
+        parse_options=csv.ParseOptions(delimiter=delimiter_of(path), newlines_in_values=True),
+        convert_options=csv.ConvertOptions(column_types={name: pa.string() for name in text}),
+    )
+    for place, name in enumerate(table.column_names):
+        if name in text and table.column_names.count(name) == 1:
+            column = table.column(place)
+            filled = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+            table = table.set_column(place, name, filled)
+    return table
+
+
+def _read_json(path: Path, text: Collection[str]) -> pa.Table:
+    table = json.read_json(path, parse_options=json.ParseOptions(newlines_in_values=False))
+    dates = [
+        name for name in text if name in table.column_names and pa.types.is_timestamp(table.schema.field(name).type)
+    ]
+    if not dates:  # pyarrow takes text that looks like a date for one
+        return table
+    strings = pa.schema([(name, pa.string()) for name in dates])
+    return json.read_json(path, parse_options=json.ParseOptions(explicit_schema=strings))
 
 
 def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]:
@@ -63,6 +147,12 @@ def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]
         raise DataError(f"{path}: {column.name!r} does not hold values of shape {column.shape}") from None
 
 
+def input_columns(column: RawColumn, names: Collection[str]) -> list[str]:
+    """Those of a table's columns that `input_values` reads."""
+    packed = column.fields and column.name not in names
+    return [name for name in (column.fields if packed else (column.name,)) if name in names]
+
+
 def label_name(column: RawColumn | None, table: pa.Table) -> str:
     """The label column of a support table: ``label``, or the target's name here or before the import."""
     if column is None:
@@ -81,29 +171,11 @@ def label_values(table: pa.Table, name: str, path: Path) -> list[Any]:
     return values
 
 
-def write_answers(
-    query: pa.Table, inputs: RawColumn, predicted: list[Any], probability: list[float] | None, out: Path
-) -> None:
-    """Write the query's own columns but the inputs, and the answers, as Parquet or CSV; whole or not at all."""
-    left_out = (inputs.name, *inputs.fields, PREDICTED, PROBABILITY)
-    kept = query.select([name for name in query.column_names if name not in left_out])
-    table = kept.append_column(PREDICTED, pa.array(predicted))
-    if probability is not None:
-        table = table.append_column(PROBABILITY, pa.array(probability, pa.float32()))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        (csv.write_csv if out.suffix == ".csv" else pq.write_table)(table, temporary)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _numbers(array: Any, name: str, path: Path) -> NDArray[np.float32]:
+def _numbers(array: Any, name: str, path: Path) -> NDArray[Any]:
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise DataError(f"{path}: column {name!r} is {array.type}, not numbers")
-    return np.asarray(array.to_numpy(), np.float32)
+    values: NDArray[Any] = array.to_numpy()  # what is beyond float32 is refused with the inputs
+    return values if values.dtype.kind == "f" else values.astype(np.float32)
 
 
 def _column(table: pa.Table, name: str, path: Path) -> Any:

@@ -30,23 +30,22 @@ from tasks_store import Store, default_cache_dir, load_split
 SPLIT = "train"
 
 
-def fitted_chain(transforms: Sequence[Transform], store: Store, column: str) -> Chain:
-    """The transforms of ``column``, fitted on the training split and on nothing else.
+def fitted_chain(transforms: Sequence[Transform], store: Store, column: str, key: str = KEY) -> Chain:
+    """The transforms of ``column``, fitted on the training split and on nothing else; ``key`` is the configuration's,
+    for messages.
 
     Raises:
         DataError: there is no training split, a transform cannot be fitted on it, or what was kept is damaged.
         ConfigError: a transform of the user's own fails.
     """
-    if all(step.fit is None for step in build_steps(transforms)):
-        return read_chain(transforms, {})
+    if all(step.fit is None for step in build_steps(transforms, key)):
+        return read_chain(transforms, {}, key)
     if SPLIT not in store.splits:
-        raise DataError(
-            f"{store.path} has no split {SPLIT!r} to fit tasks.transform on; it has {', '.join(store.splits)}"
-        )
+        raise DataError(f"{store.path} has no split {SPLIT!r} to fit {key} on; it has {', '.join(store.splits)}")
     path = default_cache_dir() / f"fitted-{_name(transforms, store, column)}.npz"
     if path.exists():
-        return read_chain(transforms, _read(path))
-    chain = fit_chain(transforms, lambda: load_split(store, SPLIT).arrays[column])
+        return read_chain(transforms, _read(path), key)
+    chain = fit_chain(transforms, lambda: load_split(store, SPLIT).arrays[column], key)
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **chain.arrays())
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from metadist.sources.drawing import QUARTER_TURNS, Half, grouped, labelled, wit
 from metadist.sources.fitting import fitted_chain
 from metadist.tasks import Batch, Task, TaskSpec
 from metadist.transforms import Chain, read_chain
+from metadist.transforms.chain import TARGET_KEY
 from metadist.transforms.step import Array, tensors_of
 from metadist.transforms.targets import Targets, inputs_of, targets_of
 from tasks_store import EpisodeSpec, GroupSpec, SplitData, Store, check_spec, large_enough, load_split
@@ -107,9 +108,9 @@ class ParquetSource:
         if not transforms or target is None:
             return None
         if self._fitted is not None:
-            chain = read_chain(transforms, targets_of(self._fitted))
+            chain = read_chain(transforms, targets_of(self._fitted), TARGET_KEY)
         else:
-            chain = fitted_chain(transforms, self.store, target)
+            chain = fitted_chain(transforms, self.store, target, TARGET_KEY)
         return Targets.of(chain, self.store.columns[target].shape)
 
     @cached_property

@@ -21,8 +21,10 @@ def standardize_step(*, over: str) -> Step:
     def fit(values: Array) -> State:
         _check_numbers(values, "standardize")
         axes = (0,) if over == "rows" else tuple(range(values.ndim))
-        mean = values.mean(axes, dtype=np.float64)
-        squares = sum(((values[start : start + CHUNK] - mean) ** 2).sum(axes) for start in range(0, len(values), CHUNK))
+        chunks = (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is refused below, with a count
+            mean = values.mean(axes, dtype=np.float64)
+            squares = sum(((chunk - mean) ** 2).sum(axes) for chunk in chunks)
         deviation = np.sqrt(squares * (mean.size / values.size))
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             bad = int((~np.isfinite(values)).sum())

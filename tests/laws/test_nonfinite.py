@@ -14,7 +14,7 @@ from metadist import load_config
 from metadist.errors import DataError, NonFiniteGradient
 from metadist.parameters import MetaParams, flatten, layout_of, unflatten
 from metadist.replay import replay_shard
-from metadist.shard import make_engine, make_shard_function
+from metadist.shard import make_engine, make_shard_function, own_parts
 from metadist.sources import build_source
 from metadist.sums import Sums, dropped_keys
 from metadist.tasks import Context, plan_step
@@ -79,6 +79,13 @@ def test_the_tasks_and_only_they_are_named(lost: tuple[int, ...]) -> None:
     with pytest.raises(NonFiniteGradient, match="the meta-gradient or query_loss") as raised:
         summed(rows, losses, KEYS, drop=False)
     assert raised.value.tasks == tuple(KEYS[index] for index in sorted({1, *lost}))
+
+
+def test_parts_of_ones_own_are_named_as_a_possible_cause() -> None:
+    assert own_parts(load_config({**SMALL_RUN, **SOUND})) == ("model.factory 'tests.support.models:fragile'",)
+    error = NonFiniteGradient("query_loss", 3, 1, KEYS, ("objective.name 'mine:loss'",))
+    assert str(error).endswith("It may also come from code of your own: objective.name 'mine:loss'")
+    assert "code of your own" not in str(NonFiniteGradient("query_loss", 3, 1, KEYS))
 
 
 @pytest.mark.parametrize("drop", [True, False])

@@ -119,6 +119,36 @@ def test_classes_are_each_groups_own(mode: str, characters: dict[str, Adapter], 
     assert [row["predicted"] for row in repeated] == [row["predicted"] for row in table]
 
 
+def test_without_queries_there_are_no_states(personal: Adapter, tmp_path: Path) -> None:
+    people(tmp_path, [(2, 1)])
+    support, states, out = tmp_path / "support.parquet", tmp_path / "states.parquet", tmp_path / "out.parquet"
+    rows = pq.read_table(tmp_path / "query.parquet")
+    pq.write_table(rows.slice(0, 0), tmp_path / "none.parquet")
+    found = answer_groups(personal, support, tmp_path / "none.parquet", out, group="who", label="y", save_states=states)
+    assert found["states"] is None and not states.exists() and found["queries"] == 0
+    assert pq.read_table(out).num_rows == 0 and "predicted" in pq.read_schema(out).names
+
+
+def test_names_in_a_csv_are_those_of_the_states(personal: Adapter, tmp_path: Path) -> None:
+    """States saved by the groups 007 and 7 of a Parquet file answer a CSV file that asks for both."""
+    draw = np.random.default_rng(3)
+    rows = [{"who": who, "x": draw.normal(size=4).tolist(), "y": 1.0} for who in ("007", "7", "007", "7")]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    paths = tmp_path / "rows.parquet", tmp_path / "rows.parquet", tmp_path / "out.parquet"
+    answer_groups(personal, *paths, group="who", label="y", save_states=tmp_path / "states.parquet")
+    lines = [json.dumps({"who": row["who"], "x": row["x"]}) for row in rows]
+    (tmp_path / "asked.JSONL").write_text("\n".join(lines) + "\n")
+    again = tmp_path / "again.jsonl"
+    answer_states(personal, tmp_path / "states.parquet", tmp_path / "asked.JSONL", again, group="who")
+    answered = [json.loads(line) for line in again.read_text().splitlines()]
+    assert [row["who"] for row in answered] == ["007", "7", "007", "7"]
+    expected = pq.read_table(paths[2])["predicted"].to_pylist()
+    assert np.allclose([row["predicted"] for row in answered], expected, rtol=1e-6)
+    pq.write_table(pa.table({"who": [{"a": 1}], "x": [[0.0] * 4], "y": [0.0]}), tmp_path / "struct.parquet")
+    with pytest.raises(DataError, match=r"column 'who' is struct<.*; text or a number names a group"):
+        answer_states(personal, tmp_path / "states.parquet", tmp_path / "struct.parquet", again, group="who")
+
+
 def test_only_what_was_adapted_is_kept(omniglot: str, tmp_path: Path) -> None:
     settings = {"algorithm.adapt": ["head.*"], "tasks.ways": 3, "algorithm.inner_steps": 1}
     run = train_quickly(IMAGE_RUN, settings, tmp_path / "run")

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metadist.config import Transform
+from metadist.config import ModelConfig, Transform
 from metadist.config.load import load_config
-from metadist.errors import ConfigError, DataError
+from metadist.errors import ConfigError, DataError, ModelError
+from metadist.models import build_model
+from metadist.tasks import TaskSpec
 from metadist.transforms import Chain, fit_chain
 from metadist.transforms.images import pixels, shifted
 from metadist.transforms.text import known_tokens
@@ -162,3 +164,27 @@ def test_what_is_wrong_with_ones_own_is_said(how: str, words: str) -> None:
     name = "tests.unit.metadist.test_transforms:broken"
     with pytest.raises(ConfigError, match=words):
         chain_of({"name": name, "options": {"how": how}}, rows=np.zeros((4, 3)))(np.zeros((2, 3, 4)))
+
+
+def test_standardize_counts_what_is_not_finite() -> None:
+    """One error, and no warning of numpy's before it (warnings are errors here)."""
+    values = np.array([[1.0], [np.inf], [-np.inf], [np.nan]], np.float32)
+    with pytest.raises(DataError, match="3 of 4 values of the training split are not finite"):
+        fit_chain([Transform(name="standardize")], lambda: values)
+
+
+def test_text_without_a_transform_names_those_that_take_it() -> None:
+    with pytest.raises(DataError, match=r"text is not numbers after tasks.transform \[\]; tokenize .* one_hot"):
+        fit_chain([], lambda: np.zeros(0)).input_shape("string", ())
+
+
+@pytest.mark.parametrize("name", ["mlp", "gru"])
+def test_token_ids_need_a_model_that_takes_them(name: str) -> None:
+    spec = TaskSpec(kind="classes", input_shape=(6,), outputs=3, shots=1, queries=1, vocabulary=9)
+    if name == "gru":
+        assert build_model(ModelConfig(name="gru"), spec, 0).vocabulary == 9
+        return
+    with pytest.raises(
+        ModelError, match=r"token ids, 9 different ones, and model mlp takes numbers: use model.name gru"
+    ):
+        build_model(ModelConfig(name="mlp"), spec, 0)
