@@ -140,7 +140,8 @@ def _ranks(groups: Any, ranks: Mapping[str, int]) -> NDArray[np.int64]:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().chunk(0)
     by_code = np.array([ranks.get(name, -1) for name in encoded.dictionary.to_pylist()], dtype=np.int64)
-    return by_code[encoded.indices.to_numpy().astype(np.int64)]
+    found: NDArray[np.int64] = by_code[encoded.indices.to_numpy().astype(np.int64)]
+    return found
 
 
 def _training_means(
