@@ -276,7 +276,9 @@ def test_another_uri_keeps_the_experiment_and_the_name(tmp_path: Path, server: A
     server.down = True
     with Journal(tmp_path) as journal:
         journal.metrics(0, {"loss": 1.0})
-        assert mirror_of(tmp_path, server).close(0.0) == 1
+        mirror = mirror_of(tmp_path, server)
+        assert mirror.close(0.0) == 1
+        mirror._thread.join(PATIENCE_S)  # until then it holds the lock
         sync(tmp_path, uri="http://elsewhere", factory=type(server)().client)
     run = load_run(tmp_path)
     assert run is not None and (run.uri, run.experiment, run.run_name) == ("http://elsewhere", "e", "r")
