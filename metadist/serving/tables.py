@@ -28,7 +28,7 @@ FORMATS = {
     ".ipc": "Arrow IPC",
     ".feather": "Arrow IPC",
 }
-"""By suffix, as the import of tables has it."""
+"""By suffix, as the import of tables has it, which a serving machine lacks: a test holds both to the same."""
 
 
 def format_of(path: Path) -> str:

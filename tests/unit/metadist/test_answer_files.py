@@ -15,7 +15,8 @@ from pyarrow import csv, feather
 from metadist.errors import DataError
 from metadist.serving.answers import ROWS, check_out, write_answers
 from metadist.serving.inputs import RawColumn, raw_inputs, targets
-from metadist.serving.tables import input_values, read_table, text_columns
+from metadist.serving.tables import FORMATS, input_values, read_table, text_columns
+from tasks_store.importers import formats
 
 X = RawColumn(name="x", dtype="float32", shape=(2,), fields=("a", "b"))
 Y = RawColumn(name="y", dtype="float32", shape=())
@@ -40,6 +41,10 @@ def test_groups_and_labels_stay_text_in_every_format(suffix: str, tmp_path: Path
     found = read_table(path, text_columns(X, None, None, "who"))
     assert found["who"].to_pylist() == ["007", "08"] and found["label"].to_pylist() == ["1", "02"]
     assert np.array_equal(input_values(found, X, path), [[0.5, 1.5], [1.0, 2.0]])
+
+
+def test_adapting_reads_what_importing_reads() -> None:
+    assert FORMATS == formats.FORMATS
 
 
 def test_what_is_text() -> None:
