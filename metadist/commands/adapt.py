@@ -76,8 +76,11 @@ def _adapt(
     labels = label_values(examples, label or label_name(target, examples), support)
     predictor = adapter.adapt(input_values(examples, column, support), labels, inner_steps)
     x = input_values(queries, column, query)
-    predicted = predictor.predict(x).tolist()
-    probability = predictor.predict_proba(x).max(-1) if target is None else None
+    if target is None:  # one pass gives both
+        table = predictor.predict_proba(x)
+        predicted, probability = [predictor.classes[place] for place in table.argmax(-1)], table.max(-1)
+    else:
+        predicted, probability = predictor.predict(x).tolist(), None
 
     def answers(start: int, stop: int) -> tuple[list[Any], Any]:
         return predicted[start:stop], None if probability is None else probability[start:stop]
