@@ -46,8 +46,9 @@ bench: setup  ## the measurements behind the figures in the documentation
 	@$(BIN)/python -m pytest tests/bench -s
 
 accuracies: setup  ## every algorithm on Omniglot and glyphs with one budget (two hours; needs both stores)
-	@for table in "omniglot 1" "omniglot 5" "glyphs 1"; do set -- $$table; \
-	  $(BIN)/python -m tests.bench.accuracies --store $$1 --shots $$2 || exit; done
+	$(BIN)/python -m tests.bench.accuracies
+	$(BIN)/python -m tests.bench.accuracies --store glyphs
+	$(BIN)/python -m tests.bench.accuracies --shots 5 --filters 64 --only maml,maml++,protonet,r2d2
 
 clean:  ## remove the environment, caches and build results (never runs or stores)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,9 +1,10 @@
 """Every algorithm on real characters with one budget: accuracy with its interval, tasks/s and memory.
 
 ``python -m tests.bench.accuracies [--store omniglot] [--shots 1] [--tasks 4800] [--filters 32] [--only maml]``
-trains each algorithm in both modes of normalisation on 5-way tasks, two at a time, one thread each; then it measures
-what a meta-gradient costs, one at a time, and writes ``build/accuracies-<store>-<shots>-shot.md``. What is done already
-(``build/accuracies/``) is not done again.
+trains each algorithm in both modes of normalisation on 5-way tasks, two at a time (``--at-once``), one thread each;
+then it measures what a meta-gradient costs, one at a time, and writes ``build/accuracies-<store>-<shots>-shot.md``.
+What is done already (``build/accuracies/``) is not done again; ``--judge-only`` leaves the costs to another call, with
+nothing beside it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from tests.bench.cost import ROOT, Cost, cost_of
 BUILD = ROOT / "build"
 MODES = ("inductive", "transductive")
 META_BATCH = 4  # many small steps go further than few large ones on so few tasks
-TRAINING_QUERIES = 2  # a shot and class: they cost little beside the inner step, and each is a label
-QUERIES = 3  # a class in a test task
 TEST_TASKS = 600
 
 # What differs from an algorithm's defaults. Rates are for mean losses; with a head that begins at zero the first step
@@ -70,8 +69,9 @@ def algorithm_section(name: str, mode: str) -> dict[str, Any]:
     return {"name": name, **SETTINGS[name][0], "normalisation": per_step[mode] if name == "maml++" else mode}
 
 
-def training_queries(shots: int) -> int:
-    return max(QUERIES, TRAINING_QUERIES * shots)
+def queries_of(shots: int) -> int:
+    """Queries a class, trained on and judged on alike: they cost little beside the inner step, and each is a label."""
+    return max(3, 2 * shots)
 
 
 def judge(name: str, mode: str, store: str, shots: int, tasks: int, filters: int) -> Judged:
@@ -83,7 +83,7 @@ def judge(name: str, mode: str, store: str, shots: int, tasks: int, filters: int
             "path": store,
             "ways": 5,
             "shots": shots,
-            "queries": training_queries(shots),
+            "queries": queries_of(shots),
             "transform": [{"name": "pixels"}],
         },
         "model": {"name": "conv4", "options": {"filters": filters, **SETTINGS[name][1]}},
@@ -103,7 +103,7 @@ def judge(name: str, mode: str, store: str, shots: int, tasks: int, filters: int
             "num_tasks": TEST_TASKS,
             "validation_tasks": 20,
             "shots": shots,
-            "queries": QUERIES,
+            "queries": queries_of(shots),
         },
         "checkpoint": {"every_steps": 1000},
     }
@@ -118,7 +118,7 @@ def pixel_neighbour(store: str, shots: int) -> float:
     import metadist
     from metadist.evidence.baselines import nearest_neighbour
 
-    tasks = metadist.open_tasks(store, split="test", ways=5, shots=shots, queries=QUERIES)
+    tasks = metadist.open_tasks(store, split="test", ways=5, shots=shots, queries=queries_of(shots))
     found = tasks.source.fixed("test", 0, TEST_TASKS)
     assert found.support is not None and found.query is not None
     x, queries = (half.x.flatten(2).numpy() for half in (found.support, found.query))
@@ -136,7 +136,7 @@ def cost(name: str, mode: str, shots: int, filters: int) -> Cost:
         return Cost(*json.loads(kept.read_text()))
     model = {"filters": filters, **SETTINGS[name][1]}
     reptile = name == "reptile"
-    queries, trained_on = (1, REPTILE_SHOTS) if reptile else (training_queries(shots), shots)
+    queries, trained_on = (1, REPTILE_SHOTS) if reptile else (queries_of(shots), shots)
     found = cost_of(algorithm_section(name, mode), queries=queries, shots=trained_on, model=model)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(found))
@@ -152,7 +152,7 @@ def table(
         "",
         f"Pixel 1-nearest-neighbour on these tasks: {100 * neighbour:.1f} %.",
         "",
-        f"| algorithm | mode | accuracy %, {QUERIES} queries a class in one pass | one query at a time | "
+        f"| algorithm | mode | accuracy %, {queries_of(shots)} queries a class in one pass | one query at a time | "
         "above 1-nearest-neighbour | tasks/s, one core | peak MiB |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -172,18 +172,22 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=4800)
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--only", default=",".join(SETTINGS))
+    parser.add_argument("--at-once", type=int, default=2)
+    parser.add_argument("--judge-only", action="store_true")
     given = parser.parse_args()
     label = f"{given.store}-{given.shots}-shot"
     done = BUILD / "accuracies" / f"{label}-{given.tasks}-{given.filters}"
     done.mkdir(parents=True, exist_ok=True)
     wanted = [(name, mode) for name in given.only.split(",") for mode in MODES]
     missing = [cell for cell in wanted if not (done / f"{'-'.join(cell)}.json").exists()]
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+    with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [pool.submit(judge, *cell, given.store, given.shots, given.tasks, given.filters) for cell in missing]
         for finished in as_completed(runs):
             cell = finished.result()
             (done / f"{cell.name}-{cell.mode}.json").write_text(json.dumps(asdict(cell)))
             print(cell, flush=True)
+    if given.judge_only:
+        return
     cells = [Judged(**json.loads((done / f"{'-'.join(cell)}.json").read_text())) for cell in wanted]
     costed = [(cell, cost(cell.name, cell.mode, given.shots, given.filters)) for cell in cells]
     neighbour = pixel_neighbour(given.store, given.shots)
