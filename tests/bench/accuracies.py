@@ -172,13 +172,14 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=4800)
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--only", default=",".join(SETTINGS))
+    parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--at-once", type=int, default=2)
     parser.add_argument("--judge-only", action="store_true")
     given = parser.parse_args()
     label = f"{given.store}-{given.shots}-shot"
     done = BUILD / "accuracies" / f"{label}-{given.tasks}-{given.filters}"
     done.mkdir(parents=True, exist_ok=True)
-    wanted = [(name, mode) for name in given.only.split(",") for mode in MODES]
+    wanted = [(name, mode) for name in given.only.split(",") for mode in given.modes.split(",")]
     missing = [cell for cell in wanted if not (done / f"{'-'.join(cell)}.json").exists()]
     with ProcessPoolExecutor(given.at_once, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [pool.submit(judge, *cell, given.store, given.shots, given.tasks, given.filters) for cell in missing]
