@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cluster.connect import joined
 from cluster.context import WorkerContext, worker_context
 from cluster.errors import (
+    AddressRefused,
     ClusterError,
     ClusterUnavailable,
     ContractViolation,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __metadist__ = True  # `cluster` is a common name: a start-up check can tell this package from another one
 
 __all__ = [
+    "AddressRefused",
     "Canary",
     "ClusterError",
     "ClusterUnavailable",

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cluster.errors import ClusterUnavailable, ContractViolation
+from cluster.errors import AddressRefused, ClusterUnavailable
 from cluster.options import RayOptions
 
 _CONNECT_TIMEOUT_S = 3.0
@@ -25,13 +25,13 @@ def parse_address(address: str) -> tuple[str, int] | None:
     """``host:port`` as (host, port); None for ``"auto"`` and ``"local"``.
 
     Raises:
-        ContractViolation: neither of these.
+        AddressRefused: neither of these.
     """
     if address in ("auto", "local"):
         return None
     host, colon, port = address.rpartition(":")
     if "://" in address or not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ContractViolation(
+        raise AddressRefused(
             f"the Ray address must be 'host:port' (the port of `ray start --head`, by default 6379), 'auto' "
             f"or 'local'; got {address!r}. To run on a distant cluster, submit the program as a Ray job."
         )
@@ -47,7 +47,7 @@ def connect(options: RayOptions) -> bool:
     Raises:
         ClusterUnavailable: nothing answers at the address; a closed port is found out within three seconds,
             what is not a Ray within ten, a Ray that does not let us in after about twenty.
-        ContractViolation: the address has another form.
+        AddressRefused: the address has another form.
     """
     address = options.address or os.environ.get("RAY_ADDRESS") or "local"
     target = parse_address(address)

@@ -3,8 +3,9 @@
     ClusterError
     ├── ClusterUnavailable      no Ray answers at the address
     ├── GroupStartTimeout       Ray answers, but too few workers became (or stayed) ready in time
-    ├── WorkerStartFailed       the factory raised in a worker: the same everywhere, so raised at once
+    ├── WorkerStartFailed       the factory raised in a first worker: the same everywhere, so raised at once
     ├── ContractViolation       a caller or a work function broke the contract (also a ValueError)
+    │   └── AddressRefused      the address is none that a group can join
     ├── ShardFailed             the work function raised: a function failure, raised at once
     ├── ShardPoisoned           one item lost its place too often: place failures, attempts used up
     ├── ResultsDiffer           two workers gave different results for one item: a machine computes wrong
@@ -84,6 +85,10 @@ class WorkerStartFailed(ClusterError):
 
 class ContractViolation(ClusterError, ValueError):
     """A caller or a work function broke the contract of the group; the message says which rule."""
+
+
+class AddressRefused(ContractViolation):
+    """The address of a Ray cluster has a form that no cluster is joined by."""
 
 
 class ShardFailed(ClusterError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import traceback
 from dataclasses import dataclass
 
 from cluster.errors import PlaceFailure
+
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE})
+"""What a full or failing disk of one machine answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +18,8 @@ class Failure:
     """What was raised in a worker.
 
     Attributes:
-        place: whether the place is to blame (out of memory, ``PlaceFailure``), so that another may succeed.
+        place: whether the place is to blame (out of memory, a failing disk, ``PlaceFailure``), so that another may
+            succeed.
         error_type: the class's name, with its module unless it is a builtin.
         message: ``str(exception)``.
         remote_traceback: as text.
@@ -35,12 +40,17 @@ class Failure:
 def capture(error: Exception) -> Failure:
     """Describes an exception by type, never by the words of its message."""
     return Failure(
-        place=isinstance(error, (PlaceFailure, MemoryError)),
+        place=_is_of_the_place(error),
         error_type=type_name(type(error)),
         message=_text(error),
         remote_traceback="".join(traceback.format_exception(error)),
         pickled=_pickle(error),
     )
+
+
+def _is_of_the_place(error: Exception) -> bool:
+    failing_disk = isinstance(error, OSError) and error.errno in DISK_ERRNOS
+    return failing_disk or isinstance(error, (PlaceFailure, MemoryError))
 
 
 def type_name(cls: type[BaseException]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster import (
+    AddressRefused,
     ClusterError,
     ClusterUnavailable,
     GroupStartTimeout,
@@ -80,6 +81,8 @@ def translated(run_dir: Path) -> Iterator[None]:
         raise ServiceAway(f"{error}; {cure}; replay it here: {replay_line(run_dir, error)}") from error
     except WorkerStartFailed as error:
         raise _of_a_start(error) from error
+    except AddressRefused as error:
+        raise ConfigError(str(error)) from error
     except (ClusterUnavailable, GroupStartTimeout, WorkersLost) as error:
         raise ServiceAway(str(error)) from error
     except ClusterError as error:

@@ -173,7 +173,7 @@ def _run(
     canary = canary_of(parts, expected=start.canary)
     with open_group(parts.config, place, factory, on_event, canary) as group:
         trainer = Trainer(parts, group, outer, journal, folder, observer, check_owner=owner.check)
-        step = trainer.restore(start.saved) if start.saved else 0
+        step = trainer.restore(start.saved, start.judged_since) if start.saved else 0
         with interruption.in_training():
             outcome = trainer.run(step, interruption)
     for picture in draw(folder):

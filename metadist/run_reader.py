@@ -211,7 +211,7 @@ def _tell(run: Run, report: Report, path: Path, prefix: str, on_message: Callabl
     """Journal a report and mirror it; while a driver is at work there, the report stays a file of the folder. How many
     events MLflow does not have."""
     try:
-        with owned(run.run_dir), Journal(run.run_dir) as journal:
+        with owned(run.run_dir, from_silent=False), Journal(run.run_dir) as journal:
             journal.metrics(report.step, report.metrics(prefix))
             journal.artifact(path, folder=f"evaluation/{path.parent.name}", step=report.step)
             settings = run.config.tracking
@@ -222,6 +222,6 @@ def _tell(run: Run, report: Report, path: Path, prefix: str, on_message: Callabl
             why = f" ({mirror.last_error})" if mirror.last_error else ""
             on_message(f"the report is in {path}; MLflow does not have it yet{why}: metadist sync {run.run_dir}")
     except RunFolderBusy:
-        on_message(f"the run is still going on: the report is in {path} only")
+        on_message(f"the run is still going on, or its driver is silent: the report is in {path} only")
         return 0
     return unsent

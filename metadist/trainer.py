@@ -201,10 +201,12 @@ class Trainer:
         self.journal.event("warning", step=step, message=message)
         self.observer.on_message(f"warning at step {step}: {message}")
 
-    def restore(self, saved: Checkpoint) -> int:
-        """Continue from a checkpoint; returns its number of finished steps."""
+    def restore(self, saved: Checkpoint, judged_since: int = -1) -> int:
+        """Continue from a checkpoint; returns its number of finished steps. What was best up to ``judged_since`` was
+        judged otherwise than what is to come, and is forgotten."""
         self.outer.load(saved.flat, saved.optimizer, saved.state.step)
-        self.best = saved.state.best
+        best = saved.state.best
+        self.best = best if best is not None and best.step > judged_since else None
         return saved.state.step
 
     def _tell_dropped(self, step: int, keys: tuple[str, ...]) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 
 from metadist import numerics
 from metadist.algorithms import MetaAlgorithm, adapted_leaves
 from metadist.config import RunConfig, import_paths
 from metadist.config.fingerprint import CODE, code_of
 from metadist.config.presets import OWN
+from metadist.durable import write_atomically
 from metadist.errors import ConfigError, DataError
 from metadist.models import Model
 from metadist.models.probe import probe
@@ -60,7 +61,20 @@ def assemble(config: RunConfig, source: TaskSource, training: Sequence[TaskSourc
         (part, algorithm if part.spec == source.spec else algorithm_for(config, model, objective, part.spec))
         for part in training or (source,)
     )
-    return Assembly(config, source, model, objective, algorithm, layout_of(initial), shapes)
+    layout = layout_of(initial)
+    for part, own in shapes:
+        _check_shape(part, own, layout, config.seed)
+    return Assembly(config, source, model, objective, algorithm, layout, shapes)
+
+
+def _check_shape(part: TaskSource, algorithm: MetaAlgorithm, layout: Layout, seed: int) -> None:
+    """All shapes of training tasks learn the same leaves."""
+    other = layout_of(algorithm.init(seed)).difference(layout)
+    if other:
+        raise ConfigError(
+            f"tasks.shapes: tasks of {part.spec.outputs} ways learn other leaves than those that are judged: "
+            f"{'; '.join(other)}; use algorithm.learned_rates: leaf or leaf-step, or the same ways everywhere"
+        )
 
 
 def assemble_at(config: RunConfig, location: str | None, fitted: Mapping[str, Array] | None = None) -> Assembly:
@@ -150,8 +164,9 @@ def publish_frozen(parts: Assembly, run_dir: Path) -> str | None:
     if not parts.model.frozen:
         return None
     path = run_dir / "frozen.safetensors"
-    if not path.exists() or tree_digest(load_file(path)) != tree_digest(parts.model.frozen):
-        save_file({name: leaf.contiguous() for name, leaf in parts.model.frozen.items()}, path)
+    data = save({name: leaf.contiguous() for name, leaf in parts.model.frozen.items()})
+    if not path.exists() or path.read_bytes() != data:
+        write_atomically(path, data)
     return str(path.absolute())
 
 

@@ -229,12 +229,13 @@ def check_spec(split: SplitData, spec: EpisodeSpec | GroupSpec) -> None:
             most = max((split.domains.count(domain) for domain in set(split.domains) - {""}), default=0)
             raise _too_few_classes(most, spec, where=f"the largest domain of split {split.split!r}")
         needed = spec.shots + spec.queries
+        drawn = np.concatenate(wide_enough(split.domains, spec)) if spec.one_domain else np.arange(split.num_groups)
     else:
-        needed = spec.needed
+        needed, drawn = spec.needed, np.arange(split.num_groups)
     counts = split.counts
-    smallest = int(np.argmin(counts))
+    smallest = int(drawn[np.argmin(counts[drawn])])
     if counts[smallest] < needed:
-        short = int((counts < needed).sum())
+        short = int((counts[drawn] < needed).sum())
         name = f"{split.names[smallest]!r} of split {split.split!r}"
         raise _too_few_rows(name, int(counts[smallest]), needed, spec, also=short - 1)
 

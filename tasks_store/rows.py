@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 from tasks_store.errors import SchemaMismatch
 from tasks_store.schema import ID_COLUMNS, Column, arrow_schema
 
+LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+
 _BATCH_ROWS = 4096
 
 
@@ -179,7 +181,7 @@ def _cast(array: Any, target: Any, column: Column | None) -> Any:
     chunks = []
     for chunk in array.chunks:
         values = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        while pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
+        while any(is_of(values.type) for is_of in LISTS):
             lengths = pc.unique(pc.list_value_length(values)).to_pylist()
             if len(lengths) > 1:  # the total may still be right, and values would move into other rows
                 raise ValueError(f"lists of different lengths ({lengths[0]} and {lengths[1]})")

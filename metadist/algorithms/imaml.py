@@ -41,6 +41,12 @@ def imaml(model: Model, objective: Objective, settings: AlgorithmConfig) -> Meta
             "algorithm imaml differentiates the solution of one inner problem: it has no inner_batch_size and no "
             "per-step normalisation, since each step would then have another problem"
         )
+    if settings.inner_optimizer.weight_decay or model.drops:
+        what = "no weight decay" if settings.inner_optimizer.weight_decay else "no dropout"
+        raise ConfigError(
+            f"algorithm imaml differentiates the solution of the support loss and the proximal pull: it takes {what}, "
+            "which would be another problem"
+        )
 
     def penalty(meta: MetaParams, moved: Params) -> Tensor:
         return settings.proximal / 2 * _dot(*[{name: moved[name] - meta.model[name] for name in leaves}] * 2)

@@ -22,18 +22,26 @@ def flat(config: RunConfig) -> dict[str, Any]:
 
 
 def numbers_of(config: RunConfig) -> dict[str, Any]:
-    """The keys that the numbers of a run depend on. ``outer.num_steps`` counts only where a schedule reads it,
-    and checks of the run (``evaluation``) count, since they choose the best checkpoint. So does every source file of
-    the user's own parts, as ``code.FILE``: its SHA-256.
+    """The keys that the numbers of a run depend on. ``outer.num_steps`` counts only where something reads it, and
+    checks of the run (``evaluation``) count, since they choose the best checkpoint. So does every source file of the
+    user's own parts, as ``code.FILE``: its SHA-256.
 
     Raises:
         ConfigError: a part of the user's own is not found.
     """
     keep = {key: value for key, value in flat(config).items() if key.split(".")[0] not in OUTSIDE_FINGERPRINT}
     keep.pop("engine.device")  # the device that was found is in the numerics record
-    if config.outer.schedule.name in ("none", "step"):
+    if not _counts_its_length(config):
         keep.pop("outer.num_steps")
     return {**keep, **code_of(config)}
+
+
+def _counts_its_length(config: RunConfig) -> bool:
+    """Whether a step's numbers depend on how many steps there are in all: by the outer rate, or by the share of the run
+    that is over (``Context.progress``), which an algorithm of the user's own may read as well."""
+    algorithm = config.algorithm
+    by_progress = algorithm.multi_step > 0 or algorithm.second_order_from > 0 or algorithm.family == "own"
+    return by_progress or config.outer.schedule.name not in ("none", "step")
 
 
 def code_of(config: RunConfig) -> dict[str, str]:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from metadist.config.recipes import recipe_tree
-from metadist.config.resolve import resolve
+from metadist.config.resolve import FOLLOWING, resolve
 from metadist.config.run import RunConfig, import_paths
 from metadist.config.strict_yaml import parsed
 from metadist.config.wording import problems_of
@@ -37,7 +37,7 @@ def load_config(
                 f"algorithm.name: {old!r} has set its switches in this configuration, so that {new!r} would not be "
                 "what it says; give the override where the recipe is loaded: load_config(recipe, {...})"
             )
-        recipe = recipe.model_dump(mode="json")
+        recipe = _unresolved(recipe.model_dump(mode="json"))
     if isinstance(recipe, Mapping):
         tree, label = dict(recipe), "configuration"
     else:
@@ -83,6 +83,17 @@ def parse_overrides(options: Sequence[str]) -> dict[str, Any]:
 def dump(config: RunConfig) -> str:
     """The configuration as YAML, every key written out (``resolved.yaml``)."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _unresolved(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved tree without the values that follow from others, so that they follow what is overridden, too."""
+    found = dict(tree)
+    for path, unsettled in FOLLOWING.items():
+        section, key = path.split(".")
+        without = {**found, section: {**found[section], key: unsettled}}
+        if validated(without, "configuration").model_dump(mode="json")[section][key] == found[section][key]:
+            found = without
+    return found
 
 
 def _set(tree: dict[str, Any], path: str, value: Any) -> None:

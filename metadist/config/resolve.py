@@ -7,6 +7,20 @@ from metadist.config.algorithm import AlgorithmConfig
 from metadist.config.presets import OUTER, larger_is_better, resolved_switches
 from metadist.config.run import OuterConfig, RunConfig, metrics_of
 
+FOLLOWING: dict[str, str | None] = {
+    "outer.shard_size": None,
+    "engine.chunk_size": None,
+    "engine.compile": "auto",
+    "algorithm.gradient": "auto",
+    "evaluation.metric": None,
+    "evaluation.maximise": None,
+    "evaluation.inner_steps": None,
+    "evaluation.shots": None,
+    "evaluation.queries": None,
+    "evaluation.validation_tasks": None,
+}
+"""The settings that follow from others, and what each is before it does."""
+
 
 def resolve(config: RunConfig) -> RunConfig:
     """Fill every setting that follows from others. Pure and idempotent."""

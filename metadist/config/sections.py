@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -82,7 +82,7 @@ class ClusterConfig(Section):
     num_workers: PositiveInt | Literal["auto"] = "auto"
     max_workers: PositiveInt | None = Field(None, description="null: num_workers; more join as nodes do")
     cpus_per_worker: float = Field(1, gt=0)
-    gpus_per_worker: float | Literal["auto"] = "auto"
+    gpus_per_worker: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
     max_attempts: PositiveInt = 3
     max_restarts: int = Field(10, ge=0, description="replaced workers allowed within restart_window_s")
     restart_window_s: float = Field(300, gt=0)

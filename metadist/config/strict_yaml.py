@@ -19,6 +19,8 @@ def parsed(text: str, label: str) -> Any:
         return _numbers(yaml.load(text, _Loader))
     except _KeyTwice as error:
         raise ConfigError(f"{label}: {error}") from None
+    except ValueError as error:  # 2024-02-30
+        raise ConfigError(f"{label}: a value cannot be read ({error}); put it in quotes") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{label}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from metadist.config.presets import larger_is_better
 from metadist.errors import DataError
 from metadist.evaluate import mean_ci95
+from metadist.evidence.baselines import BEATEN, BEATS, UNDECIDED, verdict
 from metadist.folder.reports import report_folder, settings_of
 from metadist.run_reader import Run, evaluate_run, load_run
 
@@ -117,12 +118,12 @@ def compared(one: Judged, other: Judged) -> dict[str, Any]:
     for kind, name in (("in_one_pass", f"query/{one.metric}"), ("one_query_at_a_time", f"one_query/{one.metric}")):
         ours, theirs = (_last(run.scores[name]) for run in (one, other))
         difference, half = mean_ci95(ours - theirs)
-        ahead = difference if one.maximise else -difference
+        winner = {BEATS: one.name, BEATEN: other.name, UNDECIDED: None}
         found[kind] = {
             "runs": {run.name: _mean(run, values) for run, values in ((one, ours), (other, theirs))},
             "difference": difference,
             "difference_ci95": half,
-            "winner": None if not abs(difference) > half else one.name if ahead > 0 else other.name,
+            "winner": winner[verdict(theirs, ours, maximise=one.maximise)],
         }
     return found
 

@@ -99,20 +99,23 @@ class Owner:
             try:
                 self.check()
                 os.utime(self.run_dir / OWNER)
-            except (OwnershipLost, OSError):  # the driver itself finds out before it publishes
+            except OwnershipLost:  # the driver itself finds out before it publishes
                 return
+            except OSError:  # a network disk that does not answer now may answer the next time
+                continue
 
 
 @contextmanager
-def owned(run_dir: Path, lease_s: float = 60.0) -> Iterator[Owner]:
-    """Own the folder for as long as the block lasts.
+def owned(run_dir: Path, lease_s: float = 60.0, *, from_silent: bool = True) -> Iterator[Owner]:
+    """Own the folder for as long as the block lasts; ``from_silent``: take it from a driver that does not answer, too.
 
     Raises:
         RunFolderBusy: a living driver owns it.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     last = read_owner(run_dir)
-    if not may_take(last, is_locked=_locked(run_dir, last), same_host=_is_here(last), age_s=_age(run_dir)):
+    age = _age(run_dir) if from_silent else 0.0
+    if not may_take(last, is_locked=_locked(run_dir, last), same_host=_is_here(last), age_s=age):
         raise RunFolderBusy(f"{run_dir} is in use by a living driver {_who(last)}; wait, or stop it")
     record = Record(epoch=last.epoch + 1 if last else 1, pid=os.getpid(), host=socket.gethostname(), lease_s=lease_s)
     with _claim(run_dir, record):

@@ -25,11 +25,12 @@ from metadist.config.fingerprint import CODE, code_of, numbers_of
 from metadist.config.load import dump, load_config
 from metadist.durable import DISK_ERRNOS, write_atomically, writing
 from metadist.errors import ConfigError, DataError, FingerprintMismatch, SaveFailed, UsageError
+from metadist.tracking import without_password
 
 RESOLVED = "resolved.yaml"
 FINGERPRINT = "fingerprint.json"
 HINTS = {
-    "outer.num_steps": " (outer.schedule spreads over all of them; it may grow where the schedule is none or step)",
+    "outer.num_steps": " (a schedule, multi_step, second_order_from or an algorithm of your own goes by it)",
     "engine.compile": " (auto follows outer.num_steps; write the old value to keep it)",
 }
 
@@ -86,9 +87,17 @@ def _make(run_dir: Path, *, exist_ok: bool) -> None:
 
 def begin(run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]) -> None:
     """Write what the run is made from. ``fingerprint.json`` comes last and makes the folder a run."""
-    write_atomically(run_dir / RESOLVED, dump(config))
+    write_atomically(run_dir / RESOLVED, dump(readable(config)))
     text = json.dumps({"numbers": numbers_of(config), "numerics": dict(record), "data": data, **extra}, indent=1)
     write_atomically(run_dir / FINGERPRINT, text)
+
+
+def readable(config: RunConfig) -> RunConfig:
+    """As others may read it: a tracking URI with a password stays in ``mlflow.json``, where a resume finds it."""
+    uri = config.tracking.uri
+    if uri is None or without_password(uri) == uri:
+        return config
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": None})})
 
 
 def read_fingerprint(run_dir: Path) -> dict[str, Any]:
@@ -115,7 +124,7 @@ def move_tracking(run_dir: Path, uri: str) -> None:
     config = read_config(run_dir)
     if config.tracking.uri not in (None, uri):
         moved = config.tracking.model_copy(update={"uri": uri})
-        write_atomically(run_dir / RESOLVED, dump(config.model_copy(update={"tracking": moved})))
+        write_atomically(run_dir / RESOLVED, dump(readable(config.model_copy(update={"tracking": moved}))))
 
 
 def check_resume(

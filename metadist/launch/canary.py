@@ -17,7 +17,7 @@ def canary_of(parts: Assembly, *, expected: str | None) -> Canary:
     return Canary(version=0, shared=initial, item=plan_training(parts.config, 0)[0], expected=expected)
 
 
-def sung(run_dir: Path) -> str | None:
-    """What the canary gave when the run began, from its journal; None where it ran without one."""
-    started = (event.data for event in read_events(run_dir) if event.data.get("name") == "worker_started")
+def sung(run_dir: Path, stop: int) -> str | None:
+    """What the canary gave when the run began, from its journal up to a byte offset; None where it ran without one."""
+    started = (event.data for event in read_events(run_dir, stop=stop) if event.data.get("name") == "worker_started")
     return next((str(data["canary"]) for data in started if data.get("canary")), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ def place_of(config: RunConfig) -> Iterator[Place]:
     if config.cluster.backend == "local":
         yield chosen(config, {})
         return
-    with joined(_options(config, num_workers=_asked(config) or os.cpu_count() or 1)) as resources:
+    with joined(_options(config, num_workers=_asked(config) or 1)) as resources:
         yield chosen(config, resources)
 
 

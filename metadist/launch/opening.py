@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metadist.checkpoint import State
 from metadist.config.fingerprint import fingerprint, flat, numbers_of
 from metadist.folder import run_folder
 from metadist.folder.failed import forget
 from metadist.launch.resume import Start
 from metadist.sources import fitted_digest, left_out, told_left_out
-from metadist.tracking import Journal
+from metadist.tracking import Event, Journal, read_events, undamaged
 from metadist.trainer import Observer
 from metadist.version import __version__
 from metadist.worker import Assembly
@@ -29,8 +30,11 @@ def open_journal(
     the numbers depend on into the folder."""
     config = parts.config
     if start.saved is not None:
+        judged = evaluations_behind(journal.path, start.saved.state)
         journal.truncate_to(start.saved.state.journal_offset)
         journal.event("resumed", step=start.step)
+        for event in judged:
+            journal.append(event.kind, event.data, step=event.step)
     elif run_folder.is_used(folder):
         journal.truncate_to(0)
     forget(folder)
@@ -51,9 +55,19 @@ def open_journal(
     if start.saved is None or start.accepted:
         journal.tags(tags)
     if start.saved is None:
-        journal.params(flat(config))
+        journal.params(flat(run_folder.readable(config)))
         name = config.tasks.path or config.tasks.name or config.tasks.source
         journal.dataset(name=str(name), digest=parts.source.fingerprint[:32], source=str(location or name))
+
+
+def evaluations_behind(path: Path, state: State) -> list[Event]:
+    """What was journalled behind a checkpoint of steps that stay: that they were judged (`metadist evaluate`)."""
+    events = undamaged(read_events(path, state.journal_offset))
+    return [event for event in events if event.kind in ("metrics", "artifact") and _stays(event, state.step)]
+
+
+def _stays(event: Event, step: int) -> bool:
+    return event.step is not None and event.step <= step
 
 
 def tell_left_out(parts: Assembly, journal: Journal, observer: Observer) -> None:

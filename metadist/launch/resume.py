@@ -61,6 +61,11 @@ class Start:
     def step(self) -> int:
         return self.saved.state.step if self.saved is not None else 0
 
+    @property
+    def judged_since(self) -> int:
+        """The step up to which checkpoints were judged in another way (``evaluation.*``); -1 where there is none."""
+        return max((entry["step"] for entry in self.accepted if entry["key"].startswith("evaluation.")), default=-1)
+
     def tell(self, journal: Journal) -> None:
         """Journal what was passed over and what was accepted, also what this start cut off; tag the run."""
         for damage in self.damages:
@@ -115,7 +120,8 @@ def start_of(
     before = run_folder.read_fingerprint(run_dir).get("accepted", [])
     now = [{"step": step, "key": name, "change": change} for name, change in differences.items()]
     accepted = tuple([{**entry, "step": min(step, entry["step"])} for entry in before] + now)
-    return Start(saved, accepted, tuple(damages), sung(run_dir) if saved and not accepted else None)
+    canary = sung(run_dir, saved.state.journal_offset) if saved is not None and not accepted else None
+    return Start(saved, accepted, tuple(damages), canary)
 
 
 def check_fits(saved: Checkpoint, parts: Assembly) -> None:

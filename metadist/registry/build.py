@@ -18,6 +18,7 @@ from metadist.adapter import Adapter
 from metadist.checkpoint import Checkpoint
 from metadist.config import RunConfig, import_paths
 from metadist.config.fingerprint import fingerprint, numbers_of
+from metadist.encoder_folder import encoder_folder
 from metadist.errors import DataError
 from metadist.evaluate import save_report
 from metadist.folder import run_folder
@@ -185,7 +186,8 @@ def _report_facts(config: RunConfig, source: TaskSource) -> dict[str, Any]:
 def _pack_encoder(draft: Path, config: RunConfig) -> None:
     if config.model.name == "encoder":
         (draft / ENCODER).mkdir()
-        shutil.copyfile(Path(config.model.options["path"]) / "config.json", draft / ENCODER / "config.json")
+        folder = encoder_folder(config.model.options["path"])
+        shutil.copyfile(folder / "config.json", draft / ENCODER / "config.json")
 
 
 def _write_weights(draft: Path, run_dir: Path, saved: Checkpoint) -> None:

@@ -43,12 +43,16 @@ def raw_tasks(source: TaskSource, split: str, num_tasks: int) -> Iterator[RawTas
         if isinstance(source, ParquetSource):
             support, query = source.raw_fixed(split, start, stop)
             halves = [_sent(support.x), support.y, _sent(query.x), query.y]
+            weight = support.weight
         else:
             task = source.fixed(split, start, stop)
             assert task.support is not None and task.query is not None
             halves = [np.asarray(leaf) for leaf in (task.support.x, task.support.y, task.query.x, task.query.y)]
+            weight = None if task.support.weight is None else task.support.weight.numpy()
         for index in range(len(halves[0])):
-            yield RawTask(*(half[index] for half in halves))
+            there = slice(None) if weight is None else weight[index] > 0  # nobody sends padding
+            support_x, support_y, query_x, query_y = (half[index] for half in halves)
+            yield RawTask(support_x[there], support_y[there], query_x, query_y)
 
 
 def _sent(values: NDArray[Any]) -> NDArray[Any]:

@@ -119,17 +119,19 @@ def _read_json(path: Path, text: Collection[str]) -> pa.Table:
 
 
 def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]:
-    """The raw inputs (rows, *shape): bytes as a store holds them, lists, or scalars; or, where an import packed several
-    columns into one, these columns.
+    """The raw inputs (rows, *shape): where an import packed columns into one, these columns, if all are here; else the
+    one, as bytes as a store holds them, lists, or scalars.
 
     Raises:
         DataError: no such column, nulls, or values of another size.
     """
-    if column.fields and column.name not in table.column_names:
+    if _is_as_imported(column, table.column_names):
         parts = [_numbers(_column(table, name, path), name, path) for name in column.fields]
         return np.stack(parts, axis=1).reshape(len(table), *column.shape)
     array = _column(table, column.name, path)
-    if pa.types.is_binary(array.type) or pa.types.is_fixed_size_binary(array.type):
+    if any(
+        is_of(array.type) for is_of in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    ):
         dtype = np.dtype(column.dtype).newbyteorder("<")
         size = math.prod(column.shape) * dtype.itemsize
         blobs: list[bytes] = array.to_pylist()
@@ -149,15 +151,20 @@ def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]
 
 def input_columns(column: RawColumn, names: Collection[str]) -> list[str]:
     """Those of a table's columns that `input_values` reads."""
-    packed = column.fields and column.name not in names
-    return [name for name in (column.fields if packed else (column.name,)) if name in names]
+    return [name for name in (column.fields if _is_as_imported(column, names) else (column.name,)) if name in names]
+
+
+def _is_as_imported(column: RawColumn, names: Collection[str]) -> bool:
+    """Whether a table has the columns that the import packed; another one may stand there under the store's name. Where
+    neither is whole, the packed ones are what is asked for."""
+    return bool(column.fields) and (set(column.fields) <= set(names) or column.name not in names)
 
 
 def label_name(column: RawColumn | None, table: pa.Table) -> str:
-    """The label column of a support table: ``label``, or the target's name here or before the import."""
+    """The label column of a support table: ``label``, or the target's name before the import or here."""
     if column is None:
         return "label"
-    own = [name for name in (column.name, *column.fields) if name in table.column_names]
+    own = [name for name in (*column.fields, column.name) if name in table.column_names]
     return own[0] if own else column.name
 
 
@@ -172,6 +179,8 @@ def label_values(table: pa.Table, name: str, path: Path) -> list[Any]:
 
 
 def _numbers(array: Any, name: str, path: Path) -> NDArray[Any]:
+    if pa.types.is_boolean(array.type) or pa.types.is_decimal(array.type):  # as the import takes them
+        array = array.cast(pa.float64())
     if not (pa.types.is_integer(array.type) or pa.types.is_floating(array.type)):
         raise DataError(f"{path}: column {name!r} is {array.type}, not numbers")
     values: NDArray[Any] = array.to_numpy()  # what is beyond float32 is refused with the inputs

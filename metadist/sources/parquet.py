@@ -151,7 +151,8 @@ class ParquetSource:
         """Refuse a split that cannot fill the tasks, before any is drawn."""
         if split not in self.store.splits:
             raise DataError(f"{self.location} has no split {split!r}; it has {', '.join(self.store.splits)}")
-        spec, data = self._draw_spec(fixed=fixed), self.split(split)
+        variants = 1 if fixed else self._variants(split)
+        spec, data = self._draw_spec(fixed=fixed, variants=variants), self.split(split)
         if isinstance(spec, EpisodeSpec) or not len(large_enough(data.counts, spec)):  # a group that is large will do
             check_spec(data, spec)
 
@@ -162,14 +163,17 @@ class ParquetSource:
         return self._splits[name]
 
     def batch(self, split: str, step: int, start: int, stop: int) -> Task:
-        variants = QUARTER_TURNS if self.config.rotations and split == "train" else 1
         draws = [generator(self.run_seed, split, step, index) for index in range(start, stop)]
-        support, query = self._halves(split, draws, self._draw_spec(fixed=False, variants=variants))
+        support, query = self._halves(split, draws, self._draw_spec(fixed=False, variants=self._variants(split)))
         if split != "train" or not self.chain.augments:
             return Task(self._batch(support), self._batch(query))
         names = [(self.run_seed, split, step, index, "augment") for index in range(start, stop)]
         noise = [[generator(*name, half) for name in names] for half in ("support", "query")]
         return Task(self._batch(support, noise[0]), self._batch(query, noise[1]))
+
+    def _variants(self, split: str) -> int:
+        """Classes that each class counts for in training."""
+        return QUARTER_TURNS if self.config.rotations and split == "train" else 1
 
     def fixed(self, split: str, start: int, stop: int) -> Task:
         support, query = self.raw_fixed(split, start, stop)

@@ -15,9 +15,10 @@ from metadist.tracking.errors import (
     TrackingUnavailable,
     TrackingUriRefused,
 )
-from metadist.tracking.events import JOURNAL_NAME, Event, read_events
+from metadist.tracking.events import JOURNAL_NAME, Event, read_events, undamaged
 from metadist.tracking.journal import Journal
 from metadist.tracking.mirror import MlflowMirror, SyncReport, sync
+from metadist.tracking.secret import without_password
 from metadist.tracking.send_lock import break_send_lock
 from metadist.tracking.system import SystemMetrics
 from metadist.tracking.uri import check_reachable, resolve_tracking_uri, tracking_uri_of
@@ -45,4 +46,6 @@ __all__ = [
     "resolve_tracking_uri",
     "sync",
     "tracking_uri_of",
+    "undamaged",
+    "without_password",
 ]

@@ -19,6 +19,7 @@ from them.
 from __future__ import annotations
 
 from metadist.errors import MetadistError
+from metadist.tracking.secret import without_password
 
 
 class TrackingError(MetadistError):
@@ -92,8 +93,8 @@ class TrackingUnavailable(TrackingError):
 
     def __str__(self) -> str:
         return (
-            f"MLflow at {self.uri} cannot be used now ({self.reason}): start or repair it, correct tracking.uri or "
-            "MLFLOW_TRACKING_URI, or set tracking.required to false and run `metadist sync` later"
+            f"MLflow at {without_password(self.uri)} cannot be used now ({self.reason}): start or repair it, correct "
+            "tracking.uri or MLFLOW_TRACKING_URI, or set tracking.required to false and run `metadist sync` later"
         )
 
 
@@ -102,7 +103,7 @@ class TrackingDenied(TrackingUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"MLflow at {self.uri} turned us away ({self.reason}): set MLFLOW_TRACKING_USERNAME and "
+            f"MLflow at {without_password(self.uri)} turned us away ({self.reason}): set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to an account that may write this experiment, and "
             "look at the server's --allowed-hosts; then `metadist sync` sends what is missing"
         )
@@ -132,7 +133,8 @@ class TrackingUriRefused(TrackingError):
 
     def __str__(self) -> str:
         return (
-            f"the tracking URI {self.uri!r} (tracking.uri, --uri or MLFLOW_TRACKING_URI) cannot be used: {self.reason}"
+            f"the tracking URI {without_password(self.uri)!r} (tracking.uri, --uri or MLFLOW_TRACKING_URI) cannot be "
+            f"used: {self.reason}"
         )
 
 

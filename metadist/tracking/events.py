@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -120,14 +121,14 @@ def decode(line: bytes, end: int) -> Event:
     return Event(kind=kind, time=time, step=step, data=data, end=end)
 
 
-def read_events(path: str | Path, start: int = 0) -> Iterator[Event]:
-    """The events of a journal from a byte offset on, in order.
+def read_events(path: str | Path, start: int = 0, stop: int | None = None) -> Iterator[Event]:
+    """The events of a journal from one byte offset on, up to another one or to its end, in order.
 
     A last line without its newline is still being written (or was torn): reading stops before it.
 
     Args:
         path: The journal, or the run folder that holds it.
-        start: A byte offset at which a line begins: 0, an `Event.end` or a `Journal.position`.
+        start, stop: Byte offsets at which a line begins: 0, an `Event.end` or a `Journal.position`.
 
     Raises:
         JournalMissing: There is no such file.
@@ -144,13 +145,19 @@ def read_events(path: str | Path, start: int = 0) -> Iterator[Event]:
         file.seek(start)
         end = start
         for line in file:
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") or end == stop:
                 return
             begin, end = end, end + len(line)
             try:
                 yield decode(line, end)
             except (ValueError, KeyError) as error:
                 raise JournalCorrupt(str(file_path), begin, str(error)) from None
+
+
+def undamaged(events: Iterator[Event]) -> Iterator[Event]:
+    """Those before the first damaged line: of a part that is about to be dropped no more is asked."""
+    with suppress(JournalCorrupt):
+        yield from events
 
 
 def check_offset(path: Path, offset: int) -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from metadist.durable import write_atomically
-from metadist.tracking.events import JOURNAL_NAME, decode, read_events
+from metadist.tracking.events import JOURNAL_NAME, decode, read_events, undamaged
 
 RUN_NAME = "mlflow.json"
 OFFSET_NAME = "mlflow.offset"
@@ -91,7 +91,8 @@ def limit_acknowledged(run_dir: Path, offset: int) -> None:
 def keep_rolled_back(run_dir: Path, offset: int) -> None:
     """Remember the metrics from this offset on, which resume drops and MLflow may already have.
 
-    Nothing is kept if no mirror ever ran here. Keeping the same lines twice does no harm.
+    Nothing is kept if no mirror ever ran here, nor from a line on that is damaged. Keeping the same lines twice does
+    no harm.
     """
     if not (run_dir / RUN_NAME).is_file():
         return
@@ -99,7 +100,7 @@ def keep_rolled_back(run_dir: Path, offset: int) -> None:
     lines = [kept_path.read_text(encoding="ascii")] if kept_path.is_file() else []
     with journal.open("rb") as source:
         source.seek(offset)
-        for event in read_events(journal, offset):
+        for event in undamaged(read_events(journal, offset)):
             line = source.readline()
             if event.kind == "metrics":
                 lines.append(line.decode("ascii"))

@@ -177,8 +177,8 @@ def fit_chain(transforms: Sequence[Transform], load: Callable[[], Array], key: s
 def read_chain(transforms: Sequence[Transform], arrays: Mapping[str, Array], key: str = KEY) -> Chain:
     """The chain with states that were fitted elsewhere (`Chain.arrays`)."""
     states: list[dict[str, Array]] = [{} for _ in transforms]
-    for key, array in arrays.items():
-        place, _, name = key.partition("/")
+    for path, array in arrays.items():
+        place, _, name = path.partition("/")
         states[int(place)][name] = array
     return Chain(tuple(transform.name for transform in transforms), build_steps(transforms, key), tuple(states), key)
 

@@ -21,6 +21,7 @@ from tasks_store.schema import Column
 from tasks_store.writer import write_store
 
 NAME = "customers"
+GENERATED = "generated: linear customers"  # how the source of such a store begins
 INPUTS, ROWS, NOISE = 4, 60, 0.5
 SIZES: Mapping[str, int] = MappingProxyType({"train": 2_000, "validation": 300, "test": 1_000})
 COLUMNS = (Column(name="x", dtype="float32", shape=(INPUTS,)), Column(name="y", dtype="float32"))
@@ -87,7 +88,7 @@ def build_customers(out: str | Path, *, seed: int = 0, sizes: Mapping[str, int] 
         name=NAME,
         kind="groups",
         columns=COLUMNS,
-        source=f"generated: linear customers, noise {NOISE}, seed {seed}",
+        source=f"{GENERATED}, noise {NOISE}, seed {seed}",
         licence="none needed (generated numbers)",
     )
 

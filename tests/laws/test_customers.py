@@ -10,10 +10,11 @@ import pytest
 
 import metadist
 from metadist.config.load import load_config
-from metadist.evidence.baselines import BEATS
+from metadist.evidence.baselines import BEATS, _known_optimum
 from metadist.evidence.controls import run_evidence
 from metadist.run import evaluate_sizes
-from tasks_store import Store, load_split
+from metadist.sources import build_source
+from tasks_store import Column, Store, load_split, named_store, write_store
 from tasks_store.generators.customers import NOISE, bayes_optimum, build_customers, population
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +70,23 @@ def test_the_recipe_comes_close_to_the_optimum(tmp_path: Path, monkeypatch: pyte
     (ROOT / "build").mkdir(exist_ok=True)
     (ROOT / "build" / "customers.json").write_text(json.dumps(table, indent=1))
     print(json.dumps(table, indent=1))
+
+
+def test_the_optimum_is_known_of_generated_customers_alone(customers: str, tmp_path: Path) -> None:
+    """Not of a table of the same name, nor where the inputs are transformed."""
+    generated = build_source(load_config("customers"), str(named_store(customers)))
+    assert list(_known_optimum(generated, "mse", transformed=False)) == ["Bayes optimum"]
+    assert not _known_optimum(generated, "mse", transformed=True)
+    assert not _known_optimum(generated, "mae", transformed=False)
+    rows = [
+        {"group": f"{split}-{who}", "split": split, "x": np.zeros(2, np.float32), "y": 0.0}
+        for split in ("train", "validation", "test")
+        for who in range(2)
+        for _ in range(60)
+    ]
+    columns = [Column(name="x", dtype="float32", shape=(2,)), Column(name="y", dtype="float32")]
+    write_store(rows, tmp_path / "customers", kind="groups", columns=columns)
+    own = build_source(
+        load_config("customers", {"tasks.path": str(tmp_path / "customers")}), str(tmp_path / "customers")
+    )
+    assert not _known_optimum(own, "mse", transformed=False)

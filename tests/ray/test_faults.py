@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from cluster import (
 )
 from tests.ray.work import (
     SHARED,
+    BrokenLater,
     HoldFactory,
     RaiseFactory,
     SuicideFactory,
@@ -219,3 +221,19 @@ def test_workers_see_their_environment_and_accelerators() -> None:
     for at_start, at_work, environment, writeable in found:
         assert at_start == at_work and at_work.backend == "ray"
         assert environment == "seven" and writeable is False
+
+
+def test_a_worker_that_cannot_start_where_others_have_is_left_out(tmp_path: Path) -> None:
+    """A node without the store joins a run that goes well: the run goes on without it."""
+    events: list[Event] = []
+    with RayGroup(BrokenLater(tmp_path), RayOptions(num_workers=2), events.append) as group:
+        group.wait_ready()
+        (tmp_path / "broken").touch()
+        pid = told(events, "worker_started")[0]["pid"]
+        kill(pid)
+        await_death(pid)
+        limit, version = time.monotonic() + LIMIT_S, 0
+        while not any("no store on this node" in lost["reason"] for lost in told(events, "worker_lost")):
+            assert time.monotonic() < limit, events
+            version += 1
+            assert group.reduce(version, SHARED, pieces(4)).vector.tobytes() == expected_bits(version, 4)

@@ -116,6 +116,18 @@ class Stubborn(Exception):
 
 
 @dataclass(frozen=True)
+class BrokenLater:
+    """A factory that raises where ``folder`` holds a file ``broken``."""
+
+    folder: Path
+
+    def __call__(self) -> WorkFunction:
+        if (self.folder / "broken").exists():
+            raise LookupError("no store on this node")
+        return number_factory()
+
+
+@dataclass(frozen=True)
 class RaiseFactory:
     """Item ``index`` raises: 'value', 'stubborn', 'place' (always), 'place-once', 'memory-once', 'result'."""
 

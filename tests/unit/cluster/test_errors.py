@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 
 import pytest
 
 import cluster.errors
 from cluster import (
+    AddressRefused,
     ClusterError,
     ClusterUnavailable,
     ContractViolation,
@@ -25,6 +27,7 @@ from tests.ray.work import Stubborn
 ERRORS: list[Exception] = [
     ClusterError("plain"),
     ContractViolation("broken rule"),
+    AddressRefused("ray://head:10001"),
     PlaceFailure("no room"),
     ClusterUnavailable(address="10.0.0.1:6379", reason="refused", auth_mode=None),
     GroupStartTimeout(ready=2, needed=4, timeout_s=3.0, asked="4 workers x 1 CPU", has="2 CPU (0 free)", last="none"),
@@ -111,3 +114,18 @@ def test_exceptions_with_odd_constructors_or_strings_travel() -> None:
 @pytest.mark.parametrize(("error", "place"), [(MemoryError(), True), (PlaceFailure(), True), (OSError(), False)])
 def test_the_place_is_blamed_by_type(error: Exception, place: bool) -> None:
     assert capture(raised(error)).place is place
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "no space left"), True),
+        (OSError(errno.ESTALE, "stale file handle"), True),
+        (MemoryError(), True),
+        (FileNotFoundError(errno.ENOENT, "no such file"), False),
+        (OSError("without a number"), False),
+        (ValueError("the work"), False),
+    ],
+)
+def test_a_failing_disk_is_the_place(error: Exception, place: bool) -> None:
+    assert capture(error).place is place

@@ -15,7 +15,7 @@ from pyarrow import csv, feather
 from metadist.errors import DataError
 from metadist.serving.answers import ROWS, check_out, write_answers
 from metadist.serving.inputs import RawColumn, raw_inputs, targets
-from metadist.serving.tables import FORMATS, input_values, read_table, text_columns
+from metadist.serving.tables import FORMATS, input_columns, input_values, label_name, read_table, text_columns
 from tasks_store.importers import formats
 
 X = RawColumn(name="x", dtype="float32", shape=(2,), fields=("a", "b"))
@@ -131,3 +131,14 @@ def test_a_number_beyond_float32_is_refused() -> None:
         targets([0.0, -1e300], 2, Y)
     with pytest.raises(DataError, match=r"query_x\[0, 1\] is inf; values must be finite"):
         raw_inputs([[0.0, np.inf]], column, "query_x")
+
+
+def test_the_imported_columns_come_before_others_of_the_stores_names() -> None:
+    """A table with columns x and y of its own, whose features and target were imported from others."""
+    table = pa.table({"x": [9.0], "y": [8.0], "a": [0.5], "b": [True], "height": [1.75]})
+    target = RawColumn(name="y", dtype="float32", shape=(), fields=("height",))
+    assert np.array_equal(input_values(table, X, Path("t")), [[0.5, 1.0]]), "booleans are numbers, as in the import"
+    assert input_columns(X, table.column_names) == ["a", "b"]
+    assert label_name(target, table) == "height" and label_name(Y, table) == "y"
+    packed = pa.table({"x": [[0.5, 1.0]], "a": [3.0]})
+    assert np.array_equal(input_values(packed, X, Path("t")), [[0.5, 1.0]]), "b is missing, so x it is"

@@ -11,9 +11,10 @@ from unittest import mock
 
 import pytest
 
-from metadist import Run, load_adapter
+from metadist import Run, load_adapter, load_config
 from metadist.errors import DataError, GateRefused
 from metadist.registry import build_bundle
+from metadist.registry.build import _pack_encoder
 from metadist.registry.code import served_code
 from metadist.registry.report import check_one_query
 from metadist.serving.bundle import Bundle, read_bundle
@@ -163,3 +164,14 @@ def test_the_code_that_travels_is_only_what_serving_needs() -> None:
     assert not {name for name in modules if name.split(".")[1] in ("run", "worker", "shard", "tracking", "commands")}
     assert "metadist.sources" not in modules  # its own module would bring Parquet along
     assert served_code().package == f"metadist_{served_code().digest[:8]}"
+
+
+def test_an_encoder_by_name_is_found_where_training_found_it(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METADIST_HOME", str(tmp_path / "home"))
+    (tmp_path / "home" / "encoders" / "tiny").mkdir(parents=True)
+    (tmp_path / "home" / "encoders" / "tiny" / "config.json").write_text("{}")
+    config = load_config("banking77-20w1s", {"model.options.path": "tiny"})
+    _pack_encoder(tmp_path, config)
+    assert (tmp_path / "encoder" / "config.json").read_text() == "{}"

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import ClusterError, ClusterUnavailable, ShardFailed, ShardPoisoned, WorkersLost, WorkerStartFailed
+from cluster import (
+    AddressRefused,
+    ClusterError,
+    ClusterUnavailable,
+    ShardFailed,
+    ShardPoisoned,
+    WorkersLost,
+    WorkerStartFailed,
+)
 from metadist.failures import ShardDataError, exit_code_of, replay_line, translated
 from metadist.replay import replay_shard
 from metadist.tasks import Shard, plan_evaluation, plan_step
@@ -46,6 +54,7 @@ ERRORS: list[tuple[ClusterError, int, str]] = [
         "replay it here: metadist replay",
     ),
     (ClusterUnavailable(address="there", reason="no", auth_mode=None), 69, "no Ray cluster at 'there'"),
+    (AddressRefused("the Ray address must be"), 78, "the Ray address"),
     (WorkersLost(alive=0, needed=1, **LOST), 69, "killed"),
     (WorkerStartFailed(worker="w3", error_type="ValueError", message="why", remote_traceback=""), 70, "worker w3"),
     (WorkerStartFailed(worker="w3", error_type="a.StoreMissing", message="why", remote_traceback=""), 65, "worker w3"),

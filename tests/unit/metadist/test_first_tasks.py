@@ -15,7 +15,7 @@ from metadist.config.load import load_config
 from metadist.errors import ConfigError, DataError, MetadistError, ModelError
 from metadist.run import dry_run
 from tasks_store import Column, write_store
-from tests.support.quick import SMALL_RUN
+from tests.support.quick import IMAGE_RUN, SMALL_RUN
 
 CODE = """
 import numpy as np
@@ -192,3 +192,9 @@ def test_wrong_options_of_a_shipped_model(model: dict[str, Any], words: str) -> 
 def test_cavia_asks_for_a_context() -> None:
     with pytest.raises(MetadistError, match=r"matches none .*model.options.context: 5"):
         tried({"algorithm": {"name": "cavia", "inner_lr": 0.1}})
+
+
+def test_rates_of_each_element_of_a_head_are_for_as_many_ways_everywhere(omniglot: str) -> None:
+    recipe = {**IMAGE_RUN, "algorithm": {"name": "protomaml", "learned_rates": "element"}}
+    with pytest.raises(ConfigError, match=r"tasks\.shapes: tasks of 3 ways learn other leaves .*learned_rates: leaf"):
+        dry_run(load_config(recipe, {"tasks.shapes": [{"ways": 3}]}), pytest.fail)

@@ -106,7 +106,8 @@ def test_what_was_fitted_is_kept_and_damage_is_told(tmp_path: Path) -> None:
         assert source_of(location, "x", {"name": "standardize"}).chain
     path.unlink()
     part = Transform(name="standardize")
-    assert read_chain((part,), first.arrays())(np.ones((1, 1, 3))).shape == (1, 1, 3)  # type: ignore[union-attr]
+    read = read_chain((part,), first.arrays(), "tasks.target_transform")  # type: ignore[union-attr]
+    assert read(np.ones((1, 1, 3))).shape == (1, 1, 3) and read.key == "tasks.target_transform"
 
 
 def test_augmented_tasks_follow_from_their_index_and_only_training_is(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from metadist.cli import app
 from metadist.errors import ConfigError, DataError, UsageError
 from metadist.parts import build_parts
 from metadist.registry import build_bundle
+from metadist.registry.report import raw_tasks
 from metadist.run import evaluate_sizes
 from metadist.sources import build_source
 from tests.support.quick import NoMirror, happened
@@ -193,3 +194,11 @@ def test_shipped_nets_say_it_by_their_norm(net: str, norm: str) -> None:
     options = {"filters": 2} if net == "conv4" else {"widths": [2, 2, 2, 2]}
     model = build_model(ModelConfig(name=net, options={**options, "norm": norm}), spec, 0)  # type: ignore[arg-type]
     assert model.maskable == (norm != "batch")
+
+
+def test_nobody_is_sent_padding(run: Run) -> None:
+    """A request without support rows has none, as the fixed task has none of any weight."""
+    config = load_config(run.run_dir / "resolved.yaml", {"evaluation.shots": 0})
+    source = build_source(config, config.tasks.path)
+    tasks = list(raw_tasks(source, "test", 3))
+    assert [(task.support_x.shape, task.support_y.shape) for task in tasks] == [((0, 3), (0, 1))] * 3

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,4 +103,30 @@ def test_two_that_take_the_same_epoch(tmp_path: Path) -> None:
     """The file of the epoch is there and locked, its maker just not the owner yet."""
     record = Record(epoch=1, pid=os.getpid(), host="here", lease_s=60.0)
     with ownership._claim(tmp_path, record), pytest.raises(RunFolderBusy, match="at this moment"), owned(tmp_path):
+        pass
+
+
+def test_the_heart_goes_on_after_a_disk_that_did_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beaten, failures = threading.Event(), [OSError(errno.ESTALE, "stale")] * 3
+
+    def utime(path: Path, *times: Any, **options: Any) -> None:
+        if path.name == "owner.json" and failures:
+            raise failures.pop()
+        os_utime(path, *times, **options)
+        if path.name == "owner.json":
+            beaten.set()
+
+    os_utime = os.utime
+    monkeypatch.setattr(ownership.os, "utime", utime)
+    with owned(tmp_path, lease_s=0.3):
+        assert beaten.wait(20) and not failures
+
+
+def test_a_silent_driver_is_not_robbed_by_who_only_tells(tmp_path: Path) -> None:
+    with owned(tmp_path, lease_s=3600) as first:
+        os.utime(tmp_path / "owner.json", (0, 0))
+        with pytest.raises(RunFolderBusy), owned(tmp_path, from_silent=False):
+            pass
+        first.check()
+    with owned(tmp_path, from_silent=False):
         pass

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from metadist.algorithms.imaml import imaml
 from metadist.config import AlgorithmConfig
 from metadist.config.load import dump, load_config, validated
 from metadist.config.presets import PRESETS, READS
 from metadist.errors import ConfigError
+from metadist.parts import build_parts
+from metadist.tasks import TaskSpec
+from tests.support.quick import SMALL_RUN
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,3 +79,12 @@ def test_the_document_lists_every_name_and_setting() -> None:
     text = (ROOT / "docs" / "algorithms.md").read_text()
     for word in [*PRESETS, *set(AlgorithmConfig.model_fields) - {"name"}]:
         assert f"`{word}`" in text, word
+
+
+@pytest.mark.parametrize(("optimizer", "drops"), [({"weight_decay": 0.1}, False), ({}, True)])
+def test_the_implicit_gradient_is_of_one_problem(optimizer: dict[str, Any], drops: bool) -> None:
+    spec = TaskSpec(kind="parameters", input_shape=(1,), outputs=1, shots=5, queries=5)
+    model, objective, _ = build_parts(load_config(SMALL_RUN), spec)
+    settings = AlgorithmConfig.model_validate({"name": "imaml", "inner_optimizer": optimizer})
+    with pytest.raises(ConfigError, match=f"it takes no {'dropout' if drops else 'weight decay'}"):
+        imaml(model._replace(drops=drops), objective, settings)

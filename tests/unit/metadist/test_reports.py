@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from metadist.config.load import load_config
 from metadist.errors import UsageError
+from metadist.evidence.compare import Judged, compared
 from metadist.folder.reports import refuse_other_settings, settings_of, suffix_of
 from tests.support.quick import IMAGE_RUN
 
@@ -62,3 +64,18 @@ def test_a_report_is_named_by_what_differs(
 ) -> None:
     judged = load_config(config, changed)
     assert suffix_of(settings_of(judged, num_tasks), settings_of(config)) == suffix
+
+
+def test_a_run_with_a_task_that_is_not_finite_loses() -> None:
+    def judged(name: str, last: float) -> Judged:
+        report = {"task_set": "t", "num_tasks": 3, "split": "test", "one_query_at_a_time": {"mse": 1.0}}
+        facts = {"checkpoint": 1, "queries": 2, "normalisation": "inductive"}
+        values = np.float32([[1.0], [2.0], [last]])
+        scores = {"query/mse": values, "one_query/mse": values[:, 0]}
+        return Judged(name=name, label="maml", report={**report, **facts}, scores=scores, maximise=False)
+
+    sound, diverged = judged("sound", 3.0), judged("diverged", np.inf)
+    with np.errstate(invalid="ignore"):
+        assert compared(diverged, sound)["in_one_pass"]["winner"] == "sound"
+        assert compared(sound, diverged)["one_query_at_a_time"]["winner"] == "sound"
+        assert compared(diverged, diverged)["in_one_pass"]["winner"] is None

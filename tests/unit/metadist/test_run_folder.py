@@ -9,6 +9,7 @@ import pytest
 from metadist import load_config
 from metadist.errors import ConfigError, DataError, FingerprintMismatch, UsageError
 from metadist.folder import run_folder
+from metadist.tracking import TrackingUnavailable
 from tests.support.quick import SMALL_RUN
 
 RECORD = {"torch_version": "2", "threads": 1}
@@ -95,3 +96,12 @@ def test_a_used_folder_is_not_started_afresh(tmp_path: Path) -> None:
         run_folder.refuse_used(tmp_path, load_config(SMALL_RUN))
     with pytest.raises(ConfigError, match=r"another configuration \(seed: 0 -> 1\)"):
         run_folder.refuse_used(tmp_path, load_config(SMALL_RUN, {"seed": 1}))
+
+
+def test_a_password_is_nobody_elses_business(tmp_path: Path) -> None:
+    config = load_config(SMALL_RUN, {"tracking.uri": "postgresql://me:secret@host/db"})
+    run_folder.begin(tmp_path, config, RECORD, "data-hash", {"location": None})
+    assert "secret" not in "".join(path.read_text() for path in tmp_path.iterdir())
+    assert run_folder.readable(config).tracking.uri is None
+    assert run_folder.readable(load_config(SMALL_RUN, {"tracking.uri": "http://host"})).tracking.uri == "http://host"
+    assert "secret" not in str(TrackingUnavailable("postgresql://me:secret@host/db", "away"))

@@ -44,6 +44,10 @@ from tests.support.quick import IMAGE_RUN, SMALL_RUN
         ({"algorithm.inner_optimizer.betas": [True, 0.9]}, ["betas: needs a number, not true or false"]),
         ({"outer.lr": float("inf")}, ["outer.lr: needs a finite number (got inf)"]),
         ({"algorithm.inner_lr": float("nan")}, ["algorithm.inner_lr: needs a finite number (got nan)"]),
+        (
+            {"cluster.gpus_per_worker": -1},
+            ["gpus_per_worker: must be greater than or equal to 0, or auto (got -1)"],
+        ),
         ({"seed": -1}, ["seed: must be greater than or equal to 0 (got -1)"]),
         ({"seed": 2**63}, ["seed: must be less than or equal to 9223372036854775807"]),
         ({"tasks.shapes": [{"wayss": 3}]}, ["tasks.shapes.0.wayss: there is no such key; did you mean 'ways'?"]),
@@ -108,6 +112,10 @@ NO_RECIPES = {
     ),
     "not UTF-8": (b"description: caf\xe9\n", "not UTF-8 text (byte 0xe9 at position 16)"),
     "no YAML": ("outer: [1\n", "not YAML"),
+    "no date": (
+        "description: 2024-02-30\n",
+        "a value cannot be read (day is out of range for month); put it in quotes",
+    ),
     "a list": ("- 1\n", "a recipe is a mapping of sections, not list"),
     "contains itself": ("outer: &here\n  options: *here\n", "contains itself"),
 }
@@ -227,10 +235,33 @@ def test_the_fingerprint_sees_every_number(overrides: dict[str, Any]) -> None:
     assert fingerprint(numbers_of(load_config(SMALL_RUN, overrides))) != fingerprint(numbers_of(load_config(SMALL_RUN)))
 
 
-def test_a_schedule_puts_the_number_of_steps_into_the_fingerprint() -> None:
-    cosine = {"outer.schedule": {"name": "cosine"}}
-    one, two = (numbers_of(load_config(SMALL_RUN, {**cosine, "outer.num_steps": steps})) for steps in (10, 20))
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"outer.schedule": {"name": "cosine"}},
+        {"algorithm.multi_step": 0.5, "algorithm.inner_steps": 2},
+        {"algorithm.second_order_from": 0.5},
+    ],
+)
+def test_what_is_spread_over_the_run_puts_its_length_into_the_fingerprint(spread: dict[str, Any]) -> None:
+    one, two = (numbers_of(load_config(SMALL_RUN, {**spread, "outer.num_steps": steps})) for steps in (10, 20))
     assert fingerprint(one) != fingerprint(two)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tasks.shots": 7, "tasks.queries": 3},
+        {"algorithm.inner_steps": 7},
+        {"outer.meta_batch_size": 4},
+        {"evaluation.num_tasks": 9},
+        {"evaluation.metric": "loss"},
+        {"evaluation.shots": 3, "tasks.shots": 7},
+    ],
+)
+def test_what_follows_from_an_override_follows_in_a_configuration_too(changed: dict[str, Any]) -> None:
+    assert load_config(load_config(SMALL_RUN), changed) == load_config(SMALL_RUN, changed)
+    assert load_config(load_config(SMALL_RUN, {"evaluation.inner_steps": 3}), changed).evaluation.inner_steps == 3
 
 
 def test_every_shipped_recipe_loads_and_says_what_it_is() -> None:

@@ -245,3 +245,11 @@ def test_a_store_is_opened_without_a_configuration(configs: dict[str, RunConfig]
     assert tasks.batch(0, 4).support.x.shape == (4, 3, 1, 4, 4)  # type: ignore[union-attr]
     ours = source_of(configs["classes"]).batch("train", 0, 0, 4)
     assert torch.equal(tasks.batch(0, 4).support.x, ours.support.x)  # type: ignore[arg-type, union-attr]
+
+
+def test_turns_count_as_classes_where_training_is_checked(configs: dict[str, RunConfig]) -> None:
+    tasks = configs["classes"].tasks.model_copy(update={"ways": 20, "rotations": True})
+    source = source_of(configs["classes"].model_copy(update={"tasks": tasks}))
+    source.check("train", fixed=False)  # six classes, each in four turns
+    with pytest.raises(NotEnoughExamples, match="20 ways asked for"):
+        source.check("validation", fixed=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 
 from metadist import MetadistError, Observer, checkpoint, load_run
 from metadist.errors import DataError, RunFolderBusy, UsageError
@@ -17,8 +19,9 @@ from metadist.parameters import flatten
 from metadist.replay import replay_shard
 from metadist.run import default_run_dir
 from metadist.tasks import plan_step
+from metadist.tracking import Journal
 from metadist.trainer import reduced
-from metadist.worker import factory_of
+from metadist.worker import factory_of, publish_frozen
 from tests.support.disk import Disk, Fault
 from tests.support.quick import SMALL_RUN, journalled, train_quickly
 
@@ -193,3 +196,40 @@ def test_a_model_that_cannot_be_is_refused_before_anything_is_written(
     assert raised.value.exit_code == 78
     assert not (tmp_path / "run" / "fingerprint.json").exists()
     assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_frozen_leaves_are_published_whole(tmp_path: Path) -> None:
+    """What a kill left of them is written again."""
+    parts: Any = SimpleNamespace(model=SimpleNamespace(frozen={"body": torch.arange(5.0)}))
+    path = Path(publish_frozen(parts, tmp_path) or "")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20])
+    publish_frozen(parts, tmp_path)
+    assert path.read_bytes() == whole and [file.name for file in tmp_path.iterdir()] == ["frozen.safetensors"]
+
+
+def test_the_best_is_not_compared_across_judges(tmp_path: Path) -> None:
+    easy = {"evaluation.inner_steps": 20, "outer.num_steps": 5}
+    first = train_quickly(SMALL_RUN, easy, tmp_path / "run")
+    hard = {"evaluation.inner_steps": 0}
+    run = train_quickly(SMALL_RUN, hard, first.run_dir, resume=True, accept=("evaluation.inner_steps",))
+    assert run.summary["best"]["value"] > first.summary["best"]["value"], "with the old judge nothing is better"
+    assert run.summary["best"]["step"] == 10
+    again = train_quickly(SMALL_RUN, {**hard, "outer.num_steps": 15}, first.run_dir, resume=True)
+    assert again.summary["best"]["step"] >= 10, "the change is kept in mind"
+
+
+def test_a_resume_keeps_what_was_judged(tmp_path: Path) -> None:
+    """Evaluations are journalled behind the last checkpoint, of steps that stay."""
+    run = train_quickly(SMALL_RUN, {"outer.num_steps": 5}, tmp_path / "run")
+    with Journal(run.run_dir) as journal:
+        journal.metrics(5, {"test/mse": 0.5})
+        journal.artifact(run.run_dir / "resolved.yaml", folder="evaluation/test-000005", step=5)
+        journal.metrics(6, {"train/mse": 9.0})  # a step behind the checkpoint is computed again
+    for steps in (5, 10):
+        train_quickly(SMALL_RUN, {"outer.num_steps": steps}, run.run_dir, resume=True)
+        rows = [row for row in run.metrics() if "test/mse" in row]
+        assert [(row["step"], row["test/mse"]) for row in rows] == [(5, 0.5)]
+        kept = [event["folder"] for event in journalled(run.run_dir, "artifact")]
+        assert kept.count("evaluation/test-000005") == 1
+        assert not [row for row in run.metrics() if row.get("train/mse") == 9.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,14 @@ def test_too_few() -> None:
     check_spec(_split([6] * 2), EpisodeSpec(ways=5, shots=3, queries=3, variants=4))
     with pytest.raises(NotEnoughExamples, match=r"4 classes \(1 x 4 variants\)"):
         check_spec(_split([6]), EpisodeSpec(ways=5, shots=3, queries=3, variants=4))
+
+
+def test_of_domains_only_those_that_are_drawn_from_are_checked() -> None:
+    within = EpisodeSpec(ways=2, shots=3, queries=3, one_domain=True)
+    small = replace(_split([9, 9, 4, 4]), domains=["bank", "bank", "work", ""])
+    check_spec(small, within)
+    with pytest.raises(NotEnoughExamples, match="'g2' of split 'train' has 4 rows"):
+        check_spec(replace(small, domains=["bank", "bank", "work", "work"]), within)
 
 
 @pytest.mark.parametrize("options", [{"ways": 1}, {"shots": 0}, {"queries": -1}, {"variants": 0}])

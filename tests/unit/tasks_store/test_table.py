@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
 import pytest
 
 from tasks_store import Column, ImportFailed, Manifest, Store, load_split, write_store
 from tasks_store.importers.files import TableFiles
+from tasks_store.importers.request import TableRequest
 from tasks_store.importers.summary import Summary
+from tasks_store.importers.table import import_table
 from tests.support.sensors import CLASSES, GROUPS, REGRESSION, ROWS, sensors
 
 Import = Callable[..., tuple[Manifest, Summary]]
@@ -198,3 +201,15 @@ def test_splits_from_a_column_and_from_a_file(import_sensors: Import, tmp_path: 
     split_file.write_text("{")
     with pytest.raises(ImportFailed, match="cannot read the split file"):
         import_sensors("c", label="sensor", value=("note",), split_file=split_file)
+
+
+def test_large_lists_are_lists(tmp_path: Path) -> None:
+    """As Polars writes them."""
+    rows = pa.array([[float(number), 1.0] for number in range(60)], pa.large_list(pa.float32()))
+    table = pa.table({"kind": [str(number % 10) for number in range(60)], "hue": rows})
+    pq.write_table(table, tmp_path / "t.parquet")
+    request = TableRequest(
+        files=(tmp_path / "t.parquet",), label="kind", value=("hue",), split="0.6,0.2,0.2", shape=(2,)
+    )
+    import_table(request, tmp_path / "s")
+    assert load_split(Store.open(tmp_path / "s"), "train").arrays["hue"].shape == (36, 2)

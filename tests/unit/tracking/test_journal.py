@@ -25,6 +25,7 @@ from metadist.tracking import (
     JournalWriteFailed,
 )
 from metadist.tracking.events import JOURNAL_NAME, decode, encode, read_events
+from metadist.tracking.state import load_rolled_back
 
 
 def test_every_kind_is_read_back(tmp_path: Path, clock: Callable[[], int]) -> None:
@@ -145,6 +146,22 @@ def test_truncate_drops_later_events_and_goes_on_from_there(tmp_path: Path) -> N
         journal.metrics(1, {"loss": 0.25})
     assert [event.data["loss"] for event in read_events(tmp_path)] == [1.0, 0.25]
     assert [event.data["loss"] for event in read_events(tmp_path, kept)] == [0.25]
+
+
+def test_what_is_dropped_may_be_damaged(tmp_path: Path) -> None:
+    """Behind the last checkpoint nothing waited for the disk: a power failure may leave anything there."""
+    (tmp_path / "mlflow.json").write_text("{}")  # a mirror ran
+    with Journal(tmp_path) as journal:
+        journal.metrics(0, {"loss": 1.0})
+        kept = journal.position()
+        journal.metrics(1, {"loss": 0.5})
+    with (tmp_path / JOURNAL_NAME).open("ab") as file:
+        file.write(b"\0" * 20 + b"\n" + encode("metrics", 1, 2, {"loss": 0.25}))
+    assert [event.step for event in read_events(tmp_path, stop=kept)] == [0]
+    with Journal(tmp_path) as journal:
+        journal.truncate_to(kept)
+    assert [event.step for event in read_events(tmp_path)] == [0]
+    assert [step for _, step, _ in load_rolled_back(tmp_path)] == [1]
 
 
 @pytest.mark.parametrize("offset", [-1, 5, 10_000])
