@@ -24,6 +24,7 @@ from metadist.serving.inputs import Label, class_labels, raw_inputs, targets
 from metadist.tasks import Batch, Context
 
 PASS = 256  # groups of a pass: more save little time and cost memory
+ROWS = 8192  # queries of a pass, padding among them: a few hundred MB in a convolution of 64 filters
 SHOWN = 5
 
 Rows = Callable[[NDArray[np.int64]], Any]
@@ -101,26 +102,39 @@ def adapt_groups(
 def predict_groups(
     adapter: Adapter, states: States, query: Grouped, query_x: Rows
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.float32]]]:
-    """Outputs of the queries of these groups: (group, row numbers, raw outputs (rows, D)) for each.
-
-    Queries are padded to the most of a pass where a query's answer does not depend on the others; else only groups with
-    equally many go together.
-    """
-    counts = query.counts[states.groups]
-    alike = adapter.independent_queries
-    for places in [np.arange(len(counts))] if alike else [np.flatnonzero(counts == n) for n in np.unique(counts)]:
-        most = int(counts[places].max(initial=0))
-        if most == 0:
-            continue
-        rows = [query.rows(group) for group in states.groups[places]]
-        padded = np.stack([np.resize(own, most) if len(own) else np.full(most, query.order[0]) for own in rows])
-        raw = raw_inputs(query_x(padded.reshape(-1)), adapter.bundle.input, "query_x")
+    """Outputs of the queries of these groups: (group, row numbers, raw outputs (rows, D)), in some order; a group with
+    very many queries comes in several pieces where a query's answer does not depend on the others."""
+    for pieces in _query_passes(states, query, cut=adapter.independent_queries):
+        places = np.array([place for place, _ in pieces])
+        most = max(len(rows) for _, rows in pieces)
+        padded = np.concatenate([np.resize(rows, most) for _, rows in pieces])
+        raw = raw_inputs(query_x(padded), adapter.bundle.input, "query_x")
         with adapter.computing():
             x = adapter.columns.tensors(raw.reshape(len(places), most, *raw.shape[1:]))
             chosen = {name: aligned(leaf[places]) for name, leaf in states.leaves.items()}
             outputs = vmap(lambda own, x: adapter.algorithm.predict(_whole(adapter, own), x))(chosen, x).numpy()
-        for group, own, found in zip(states.groups[places].tolist(), rows, outputs, strict=True):
-            yield group, own, found[: len(own)]
+        for (place, rows), found in zip(pieces, outputs, strict=True):
+            yield int(states.groups[place]), rows, found[: len(rows)]
+
+
+def _query_passes(states: States, query: Grouped, *, cut: bool) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:
+    """Places of groups with query rows of theirs, as they go together: at most `ROWS` rows when padded to the most.
+    Without ``cut`` a group is whole, and only those with equally many go together, so that nothing is padded."""
+    own = [query.rows(group) for group in states.groups]
+    size = ROWS if cut else max(1, *map(len, own))
+    pieces = [
+        (place, rows[start : start + size]) for place, rows in enumerate(own) for start in range(0, len(rows), size)
+    ]
+    together: list[tuple[int, NDArray[np.int64]]] = []
+    for place, rows in sorted(pieces, key=lambda piece: len(piece[1])):
+        is_full = (len(together) + 1) * len(rows) > ROWS
+        is_other = not cut and together and len(together[-1][1]) != len(rows)
+        if together and (is_full or is_other):
+            yield together
+            together = []
+        together.append((place, rows))
+    if together:
+        yield together
 
 
 def _passes(wanted: NDArray[np.int64], counts: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from metadist.adapter import Adapter
-from metadist.answers.groups import PASS
+from metadist.answers import groups
+from metadist.answers.groups import PASS, ROWS
 from metadist.answers.tables import answer_groups, answer_states
 from metadist.cli import app
 from metadist.config.load import load_config
@@ -83,9 +84,13 @@ def test_the_answers_are_those_of_one_by_one(personal: Adapter, tmp_path: Path) 
     assert np.allclose([row["predicted"] for row in repeated], [row["predicted"] for row in table], rtol=1e-5)
 
 
+@pytest.mark.parametrize("most", [ROWS, 3])
 @pytest.mark.parametrize("mode", ["inductive", "transductive"])
-def test_classes_are_each_groups_own(mode: str, characters: dict[str, Adapter], tmp_path: Path) -> None:
-    """Labels of a group are its own strings; transductive queries are not padded, since they see each other."""
+def test_classes_are_each_groups_own(
+    mode: str, most: int, characters: dict[str, Adapter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of a group are its own strings; transductive queries are not padded or parted: they see each other."""
+    monkeypatch.setattr(groups, "ROWS", most)
     adapter, draw = characters[mode], np.random.default_rng(2)
     rows: dict[str, list[dict[str, Any]]] = {"support": [], "query": []}
     for number in range(8):
