@@ -113,7 +113,8 @@ class Trainer:
                 self.save(step)
         if interruption.exit_code is not None and step not in checkpoint.steps(self.run_dir):
             self.save(step)
-        return Outcome(step, self.outer.params, metrics, self.best, self.clock, interruption.exit_code)
+        asked = interruption.exit_code if step < config.outer.num_steps else None  # a whole run is whole
+        return Outcome(step, self.outer.params, metrics, self.best, self.clock, asked)
 
     def _step_or_save(self, step: int) -> dict[str, float]:
         """A step; where it raises, what was reached before it is made whole on disk."""

@@ -21,7 +21,8 @@ def load_config(
     recipe: str | Path | Mapping[str, Any] | RunConfig, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
     """The resolved configuration of a shipped recipe, a YAML file or a mapping, with dotted overrides applied. A whole
-    section among them, ``{"outer": {...}}``, takes the section's place.
+    section among them, ``{"outer": {...}}``, takes the section's place. In a `RunConfig` what follows from other
+    settings follows the overrides.
 
     Raises:
         ConfigError: it is not valid; or ``algorithm.name`` is to change in a configuration, where the old name's

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -233,3 +236,13 @@ def test_a_resume_keeps_what_was_judged(tmp_path: Path) -> None:
         kept = [event["folder"] for event in journalled(run.run_dir, "artifact")]
         assert kept.count("evaluation/test-000005") == 1
         assert not [row for row in run.metrics() if row.get("train/mse") == 9.0]
+
+
+def test_a_signal_in_the_last_step_finds_a_whole_run(tmp_path: Path) -> None:
+    def on_step(step: int, metrics: Mapping[str, float]) -> None:
+        if step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = train_quickly(SMALL_RUN, {}, tmp_path / "run", observer=Observer(on_step=on_step))
+    assert run.summary["steps"] == 10
+    assert [event["status"] for event in journalled(run.run_dir, "status")] == ["RUNNING", "FINISHED"]
