@@ -48,7 +48,7 @@ bench: setup  ## the measurements behind the figures in the documentation
 accuracies: setup  ## every algorithm on Omniglot and glyphs with one budget (two hours; needs both stores)
 	$(BIN)/python -m tests.bench.accuracies
 	$(BIN)/python -m tests.bench.accuracies --store glyphs
-	$(BIN)/python -m tests.bench.accuracies --shots 5 --filters 64 --only maml,maml++,protonet,r2d2
+	$(BIN)/python -m tests.bench.accuracies --shots 5 --filters 64 --only maml,maml++,protonet,r2d2 --modes inductive
 
 clean:  ## remove the environment, caches and build results (never runs or stores)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
