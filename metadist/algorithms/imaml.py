@@ -1,9 +1,10 @@
 """iMAML: the gradient of where the inner problem ends, whatever the way there.
 
-Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019. The inner problem is
-the support loss plus ``proximal / 2 * |w - start|^2``; at its solution F(phi, w) = 0 for the slope F of both, so
+Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019. The inner problem is the
+support loss plus ``proximal / 2 * |w - start|^2`` (and ``weight_decay / 2 * |w|^2``); at its solution F(phi, w) = 0 for
+the slope F of all, so
 
-    direction = dL/dphi - (dF/dphi)^T x,    (H + proximal) x = dL/dw,
+    direction = dL/dphi - (dF/dphi)^T x,    (H + proximal + weight_decay) x = dL/dw,
 
 x by ``cg_steps`` of conjugate gradients. Exact where K inner steps solve the inner problem; memory does not grow
 with K. It is not the gradient of the query loss after K steps.
@@ -41,12 +42,9 @@ def imaml(model: Model, objective: Objective, settings: AlgorithmConfig) -> Meta
             "algorithm imaml differentiates the solution of one inner problem: it has no inner_batch_size and no "
             "per-step normalisation, since each step would then have another problem"
         )
-    if settings.inner_optimizer.weight_decay or model.drops:
-        what = "no weight decay" if settings.inner_optimizer.weight_decay else "no dropout"
-        raise ConfigError(
-            f"algorithm imaml differentiates the solution of the support loss and the proximal pull: it takes {what}, "
-            "which would be another problem"
-        )
+    if model.drops:
+        raise ConfigError("algorithm imaml takes no dropout: each inner step would then have another problem")
+    decay = settings.inner_optimizer.weight_decay
 
     def penalty(meta: MetaParams, moved: Params) -> Tensor:
         return settings.proximal / 2 * _dot(*[{name: moved[name] - meta.model[name] for name in leaves}] * 2)
@@ -61,7 +59,8 @@ def imaml(model: Model, objective: Objective, settings: AlgorithmConfig) -> Meta
             return pieces.tap(meta, InnerState(params, {}), task, ctx, last)
 
         def slope(meta: MetaParams, params: Params) -> Params:
-            return grad(pieces.loop.loss, argnums=1)(meta, params, support, ctx, last)  # type: ignore[no-any-return]
+            found: Params = grad(pieces.loop.loss, argnums=1)(meta, params, support, ctx, last)
+            return {name: leaf + decay * params[name] for name, leaf in found.items()} if decay else found
 
         (direct, wish), metrics = grad(query_loss, argnums=(0, 1), has_aux=True)(meta, state.params)
         _, pull = pullback(slope, meta, state.params)

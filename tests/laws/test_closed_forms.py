@@ -63,12 +63,15 @@ def test_inner_steps_on_linear_regression(name: str) -> None:
     assert relative(problem.direction(), expected) <= 1e-10
 
 
-def test_imaml_on_a_quadratic() -> None:
-    """The inner problem ends at ``(H + l)^-1 (b + l start)``, which moves with the start by ``l (H + l)^-1``."""
+@pytest.mark.parametrize("decay", [0.0, 0.4])
+def test_imaml_on_a_quadratic(decay: float) -> None:
+    """The inner problem with decay d ends at ``(H + l + d)^-1 (b + l start)``, which moves with the start by
+    ``l (H + l + d)^-1``."""
     pull = 0.7
     settings = {"inner_steps": 1000, "inner_lr": 0.1, "cg_steps": 8, "proximal": pull}
+    settings["inner_optimizer.weight_decay"] = decay
     problem = Quadratic("imaml", **{f"algorithm.{key}": value for key, value in settings.items()})
-    inverse = torch.linalg.inv(problem.hessian + pull * problem.eye)
+    inverse = torch.linalg.inv(problem.hessian + (pull + decay) * problem.eye)
     end = inverse @ (problem.slope + pull * problem.start)
     assert problem.task.support is not None
     adapted = problem.built.algorithm.adapt(problem.params, problem.task.support, context(), num_steps=1000)

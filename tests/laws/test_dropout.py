@@ -73,7 +73,7 @@ def test_the_direction_is_that_of_a_loop_with_given_masks(mode: str) -> None:
         assert relative(mine, vector({name: leaf[index] for name, leaf in plain.model.items()})) > 0.1
 
 
-@pytest.mark.parametrize("name", ["maml-3", "fomaml", "reptile", "imaml", "protonet", "r2d2"])
+@pytest.mark.parametrize("name", ["maml-3", "fomaml", "reptile", "protonet", "r2d2"])
 def test_a_tasks_noise_is_its_own(name: str) -> None:
     """The same under vmap and in a loop, whatever the other tasks and torch's generator do."""
     built = built_for(BY_NAME[name])

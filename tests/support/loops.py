@@ -185,12 +185,12 @@ def _implicit(problem: Problem, phi: Weights, moved: Weights, support: Half, que
 
     inner = loss(_outputs(problem, _weights(phi, at, problem.steps), support[0], None)[0], support[1])
     flat = torch.cat([g.reshape(-1) for g in grad(inner, [at[name] for name in names], create_graph=True)])
-    strength = problem.settings["proximal"]
+    strength, decay = problem.settings["proximal"], problem.settings["inner_optimizer"]["weight_decay"]
 
     def curvature(v: Tensor) -> Tensor:
         image = grad(flat @ v, [at[name] for name in names], retain_graph=True, allow_unused=True)
         parts = [torch.zeros_like(at[n]) if g is None else g for n, g in zip(names, image, strict=True)]
-        return torch.cat([part.reshape(-1) for part in parts]) + strength * v
+        return torch.cat([part.reshape(-1) for part in parts]) + (strength + decay) * v
 
     x, r = torch.zeros_like(wish), wish
     p = r
