@@ -225,7 +225,7 @@ def test_a_signal_before_the_first_step_ends_it_at_once(workplace: Path, number:
     assert read_mark(workplace / "run") is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.laws), signal.SIGTERM])
 def test_an_interrupted_run_is_whole_and_goes_on(call: Call, workplace: Path, number: signal.Signals) -> None:
     """A real process, a real signal: the checkpoint is written, --resume gives the bits of an undisturbed run."""
     whole = call("train", "tiny.yaml", "--run-dir", "whole", "--json", "--set", "outer.num_steps=18")

@@ -107,7 +107,7 @@ def test_killed_workers_do_not_change_a_bit(local_run: metadist.Run, tmp_path: P
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_session")
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "maml++" else pytest.mark.laws) for name in ALGORITHMS]
+    "name", [pytest.param(name, marks=() if name == "meta-sgd" else pytest.mark.laws) for name in ALGORITHMS]
 )
 def test_every_algorithm_is_the_same_on_ray(name: str, tmp_path: Path) -> None:
     here = trained(tmp_path / "here", ALGORITHMS[name])
