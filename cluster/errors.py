@@ -3,7 +3,7 @@
     ClusterError
     ├── ClusterUnavailable      no Ray answers at the address
     ├── GroupStartTimeout       Ray answers, but too few workers became (or stayed) ready in time
-    ├── WorkerStartFailed       the factory raised in a first worker: the same everywhere, so raised at once
+    ├── WorkerStartFailed       the factory raised, and in no worker it did not: raised at once
     ├── ContractViolation       a caller or a work function broke the contract (also a ValueError)
     │   └── AddressRefused      the address is none that a group can join
     ├── ShardFailed             the work function raised: a function failure, raised at once

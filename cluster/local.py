@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cluster.context import WorkerContext, entered
-from cluster.errors import ContractViolation, PlaceFailure, ShardFailed, ShardPoisoned, WorkerStartFailed
+from cluster.errors import ContractViolation, ShardFailed, ShardPoisoned, WorkerStartFailed
 from cluster.failure import Failure, capture
 from cluster.fold import OrderedFold
 from cluster.group import Event, Folded, Item, OnEvent, StepTiming, Vector, WorkFactory, check_call
@@ -113,8 +113,18 @@ class LocalGroup:
             try:
                 with entered(self._context):
                     return self._work(version, shared, item)
-            except (PlaceFailure, MemoryError) as error:
+            except Exception as error:  # the caller's function: any type; it is chained
                 failure = capture(error)
+                if not failure.place:
+                    raise ShardFailed(
+                        version=version,
+                        index=item.index,
+                        describe=item.describe(),
+                        error_type=failure.error_type,
+                        message=failure.message,
+                        remote_traceback=failure.remote_traceback,
+                        worker=_WORKER,
+                    ) from error
                 reasons.append(f"{failure.error_type}: {failure.message}")
                 if len(reasons) >= self._max_attempts:
                     raise ShardPoisoned(
@@ -125,17 +135,6 @@ class LocalGroup:
                         reasons=tuple(reasons),
                     ) from error
                 self._tell_reissued(version, item, len(reasons) + 1, failure)
-            except Exception as error:  # the caller's function: any type; it is chained
-                failure = capture(error)
-                raise ShardFailed(
-                    version=version,
-                    index=item.index,
-                    describe=item.describe(),
-                    error_type=failure.error_type,
-                    message=failure.message,
-                    remote_traceback=failure.remote_traceback,
-                    worker=_WORKER,
-                ) from error
 
     def _tell_reissued(self, version: int, item: Item, attempt: int, failure: Failure) -> None:
         if self._on_event is not None:

@@ -96,7 +96,7 @@ class Supervisor:
         """Takes the answer behind one of ``starting``. None if the worker died, or gives other bits.
 
         Raises:
-            WorkerStartFailed: the factory raised before the warm-up was over; it would do so again.
+            WorkerStartFailed: the factory raised, and no worker is there that did start.
             WorkersLost: it cannot be replaced, and too few are left.
         """
         worker = self._starting.pop(ref, None)
@@ -264,7 +264,7 @@ class Supervisor:
         return False
 
     def _refuse(self, worker: Worker, failure: Failure) -> None:
-        if failure.place or self.warm:  # where others have started, it is the place
+        if failure.place or self.ready:  # where others have started, it is the place
             self.lose(worker.id, f"{failure.error_type}: {failure.message}", version=None)
             return
         error: ClusterError = WorkerStartFailed(

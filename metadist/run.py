@@ -178,7 +178,8 @@ def _run(
             outcome = trainer.run(step, interruption)
     for picture in draw(folder):
         journal.artifact(picture, folder="plots")
-    journal.artifact(folder / run_folder.RESOLVED)
+    if run_folder.readable(parts.config) is parts.config:
+        journal.artifact(folder / run_folder.RESOLVED)
     return outcome
 
 

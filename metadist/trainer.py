@@ -206,8 +206,13 @@ class Trainer:
         """Continue from a checkpoint; returns its number of finished steps. What was best up to ``judged_since`` was
         judged otherwise than what is to come, and is forgotten."""
         self.outer.load(saved.flat, saved.optimizer, saved.state.step)
-        best = saved.state.best
-        self.best = best if best is not None and best.step > judged_since else None
+        self.best = saved.state.best
+        if self.best is not None and self.best.step <= judged_since:
+            self._warn(
+                saved.state.step,
+                f"the best checkpoint ({self.best.step}) was judged in another way than those to come; it is forgotten",
+            )
+            self.best = None
         return saved.state.step
 
     def _tell_dropped(self, step: int, keys: tuple[str, ...]) -> None:

@@ -198,7 +198,5 @@ def _numbered(tables: Sequence[tuple[pa.Table, Path]], group: str) -> tuple[list
 
 def _inputs(adapter: Adapter, table: pa.Table, path: Path) -> Rows:
     column = adapter.bundle.input
-    needed = table.select(
-        input_columns(column, table.column_names) or table.column_names
-    )  # else it says what is missing
+    needed = table.select(input_columns(column, table.schema) or table.column_names)  # else it says what is missing
     return lambda rows: input_values(needed.take(rows), column, path)

@@ -10,6 +10,7 @@ import typer
 
 from metadist.commands.output import emit, figure, guarded, progress, say
 from metadist.commands.train import AsJson
+from metadist.tracking.secret import without_password
 
 
 def register(
@@ -61,7 +62,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     metric = next(iter(report["one_query_at_a_time"]))
     steps, figures = next(reversed(report["by_inner_steps"].items()))
     made = "" if result["is_new"] else " (it was registered before)"
-    yield f"model      {result['model_uri']}, version {result['version']}{made}, in {result['tracking_uri']}"
+    where = without_password(result["tracking_uri"])
+    yield f"model      {result['model_uri']}, version {result['version']}{made}, in {where}"
     yield f"bundle     {result['bundle'][:16]} in {result['bundle_dir']}"
     yield (
         f"report     {figure(metric, figures)} after {steps} inner steps, all queries ({report['num_tasks']} "

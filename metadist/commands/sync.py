@@ -11,6 +11,7 @@ import typer
 
 from metadist.commands.output import emit, guarded
 from metadist.commands.train import AsJson
+from metadist.tracking.secret import without_password
 
 if TYPE_CHECKING:
     from metadist.tracking import SyncReport
@@ -27,7 +28,7 @@ def sync(
 
         def lines() -> Iterator[str]:
             refused = f", {report.num_refused} were refused" if report.num_refused else ""
-            yield f"{report.num_sent} events sent to {report.uri}, run {report.run_id}{refused}"
+            yield f"{report.num_sent} events sent to {without_password(report.uri)}, run {report.run_id}{refused}"
 
         emit({"run_dir": str(run_dir), **asdict(report)}, as_json=json, lines=lines)
 

@@ -10,7 +10,6 @@ from metadist.config.run import OuterConfig, RunConfig, metrics_of
 FOLLOWING: dict[str, str | None] = {
     "outer.shard_size": None,
     "engine.chunk_size": None,
-    "engine.compile": "auto",
     "algorithm.gradient": "auto",
     "evaluation.metric": None,
     "evaluation.maximise": None,

@@ -87,13 +87,13 @@ def _make(run_dir: Path, *, exist_ok: bool) -> None:
 
 def begin(run_dir: Path, config: RunConfig, record: Mapping[str, Any], data: str, extra: Mapping[str, Any]) -> None:
     """Write what the run is made from. ``fingerprint.json`` comes last and makes the folder a run."""
-    write_atomically(run_dir / RESOLVED, dump(readable(config)))
+    write_atomically(run_dir / RESOLVED, dump(config))
     text = json.dumps({"numbers": numbers_of(config), "numerics": dict(record), "data": data, **extra}, indent=1)
     write_atomically(run_dir / FINGERPRINT, text)
 
 
 def readable(config: RunConfig) -> RunConfig:
-    """As others may read it: a tracking URI with a password stays in ``mlflow.json``, where a resume finds it."""
+    """As others may read it: a tracking URI with a password stays in the run folder."""
     uri = config.tracking.uri
     if uri is None or without_password(uri) == uri:
         return config
@@ -124,7 +124,7 @@ def move_tracking(run_dir: Path, uri: str) -> None:
     config = read_config(run_dir)
     if config.tracking.uri not in (None, uri):
         moved = config.tracking.model_copy(update={"uri": uri})
-        write_atomically(run_dir / RESOLVED, dump(readable(config.model_copy(update={"tracking": moved}))))
+        write_atomically(run_dir / RESOLVED, dump(config.model_copy(update={"tracking": moved})))
 
 
 def check_resume(

@@ -25,6 +25,10 @@ from metadist.tracking import Journal
 from metadist.worker import Assembly
 
 EVENT = "accepted_difference"
+JUDGE = ("objective.", "tasks.", CODE, *(f"evaluation.{key}" for key in (
+    "metric", "maximise", "inner_steps", "shots", "queries", "seed", "support", "validation_tasks",
+)))  # fmt: skip
+"""How the keys begin that a figure on validation depends on, beside the parameters."""
 FITTED = ("tasks.transform", "tasks.target_transform")
 
 
@@ -63,8 +67,8 @@ class Start:
 
     @property
     def judged_since(self) -> int:
-        """The step up to which checkpoints were judged in another way (``evaluation.*``); -1 where there is none."""
-        return max((entry["step"] for entry in self.accepted if entry["key"].startswith("evaluation.")), default=-1)
+        """The step up to which checkpoints were judged in another way; -1 where there is none."""
+        return max((entry["step"] for entry in self.accepted if entry["key"].startswith(JUDGE)), default=-1)
 
     def tell(self, journal: Journal) -> None:
         """Journal what was passed over and what was accepted, also what this start cut off; tag the run."""

@@ -139,7 +139,7 @@ def _facts(
     return {
         "metadist_version": __version__,
         "config": {
-            **config.model_dump(mode="json"),
+            **run_folder.readable(config).model_dump(mode="json"),
             "code_path": [],
             "working_dir": None,
         },  # the source travels; where it lay does not

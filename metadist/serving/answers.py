@@ -15,7 +15,7 @@ from pyarrow import csv
 
 from metadist.errors import DataError
 from metadist.serving.inputs import RawColumn
-from metadist.serving.tables import delimiter_of, format_of
+from metadist.serving.tables import delimiter_of, format_of, input_columns
 
 PREDICTED, PROBABILITY = "predicted", "probability"
 ROWS = 65_536  # of a piece
@@ -23,7 +23,7 @@ ROWS = 65_536  # of a piece
 
 def kept_columns(query: pa.Table, inputs: RawColumn) -> pa.Table:
     """The query's own columns, but its inputs and earlier answers."""
-    left_out = (inputs.name, *inputs.fields, PREDICTED, PROBABILITY)
+    left_out = (*input_columns(inputs, query.schema), PREDICTED, PROBABILITY)
     return query.select([name for name in query.column_names if name not in left_out])
 
 

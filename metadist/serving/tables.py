@@ -125,7 +125,7 @@ def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]
     Raises:
         DataError: no such column, nulls, or values of another size.
     """
-    if _is_as_imported(column, table.column_names):
+    if _is_as_imported(column, table.schema):
         parts = [_numbers(_column(table, name, path), name, path) for name in column.fields]
         return np.stack(parts, axis=1).reshape(len(table), *column.shape)
     array = _column(table, column.name, path)
@@ -149,15 +149,21 @@ def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]
         raise DataError(f"{path}: {column.name!r} does not hold values of shape {column.shape}") from None
 
 
-def input_columns(column: RawColumn, names: Collection[str]) -> list[str]:
+def input_columns(column: RawColumn, schema: pa.Schema) -> list[str]:
     """Those of a table's columns that `input_values` reads."""
-    return [name for name in (column.fields if _is_as_imported(column, names) else (column.name,)) if name in names]
+    wanted = column.fields if _is_as_imported(column, schema) else (column.name,)
+    return [name for name in wanted if name in schema.names]
 
 
-def _is_as_imported(column: RawColumn, names: Collection[str]) -> bool:
+def _is_as_imported(column: RawColumn, schema: pa.Schema) -> bool:
     """Whether a table has the columns that the import packed; another one may stand there under the store's name. Where
     neither is whole, the packed ones are what is asked for."""
-    return bool(column.fields) and (set(column.fields) <= set(names) or column.name not in names)
+    if not column.fields or column.name not in schema.names:
+        return bool(column.fields)
+    if column.name in column.fields:  # a number called x, or what an export made of it
+        type_ = schema.field(column.name).type
+        return not (pa.types.is_nested(type_) or pa.types.is_fixed_size_binary(type_) or pa.types.is_binary(type_))
+    return set(column.fields) <= set(schema.names)
 
 
 def label_name(column: RawColumn | None, table: pa.Table) -> str:

@@ -6,9 +6,11 @@ import re
 
 
 def without_password(uri: str) -> str:
-    """The URI as others may see it.
+    """The URI as others may see it: without who asks, and without secrets among its options.
 
-    >>> without_password("postgresql://me:secret@host/db"), without_password("sqlite:////runs/mlflow.db")
-    ('postgresql://me:***@host/db', 'sqlite:////runs/mlflow.db')
+    >>> without_password("postgresql://me:secret@host/db?sslpassword=secret"), without_password("http://host:5000")
+    ('postgresql://***@host/db?sslpassword=***', 'http://host:5000')
     """
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", uri)
+    if uri.startswith("sqlite:"):
+        return uri
+    return re.sub(r"([?&][^=&]*(?:password|token|secret)[^=&]*=)[^&]*", r"\1***", re.sub(r"://[^?]*@", "://***@", uri))

@@ -22,6 +22,7 @@ from metadist.tracking.plan import (
     plan_sendings,
     safe_name,
 )
+from metadist.tracking.secret import without_password
 from metadist.tracking.send_lock import SendLock
 from metadist.tracking.state import (
     Acknowledged,
@@ -154,7 +155,11 @@ class Sender:
             save_run(self.run_dir, self._wanted)
         else:  # its token finds the run again, should an answer be lost or the run go back to where it was
             self._run = replace(self._wanted, token=known.token)
-            _log.warning("this run was mirrored to %s; %s now gets all of it", known.uri, self._wanted.uri)
+            _log.warning(
+                "this run was mirrored to %s; %s now gets all of it",
+                without_password(known.uri),
+                without_password(self._wanted.uri),
+            )
         return self._run
 
     def _checked(self, acknowledged: Acknowledged) -> Acknowledged:

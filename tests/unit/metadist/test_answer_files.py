@@ -13,7 +13,7 @@ import pytest
 from pyarrow import csv, feather
 
 from metadist.errors import DataError
-from metadist.serving.answers import ROWS, check_out, write_answers
+from metadist.serving.answers import ROWS, check_out, kept_columns, write_answers
 from metadist.serving.inputs import RawColumn, raw_inputs, targets
 from metadist.serving.tables import FORMATS, input_columns, input_values, label_name, read_table, text_columns
 from tasks_store.importers import formats
@@ -138,7 +138,16 @@ def test_the_imported_columns_come_before_others_of_the_stores_names() -> None:
     table = pa.table({"x": [9.0], "y": [8.0], "a": [0.5], "b": [True], "height": [1.75]})
     target = RawColumn(name="y", dtype="float32", shape=(), fields=("height",))
     assert np.array_equal(input_values(table, X, Path("t")), [[0.5, 1.0]]), "booleans are numbers, as in the import"
-    assert input_columns(X, table.column_names) == ["a", "b"]
+    assert input_columns(X, table.schema) == ["a", "b"]
     assert label_name(target, table) == "height" and label_name(Y, table) == "y"
+    assert kept_columns(table, X).column_names == ["x", "y", "height"], "they are the caller's own"
     packed = pa.table({"x": [[0.5, 1.0]], "a": [3.0]})
     assert np.array_equal(input_values(packed, X, Path("t")), [[0.5, 1.0]]), "b is missing, so x it is"
+
+
+def test_a_number_called_as_the_stores_column_comes_in_as_it_was_and_as_it_was_exported() -> None:
+    column = RawColumn(name="x", dtype="float32", shape=(1,), fields=("x",))
+    for values in (pa.array([0.5, 1.0]), pa.array([[0.5], [1.0]])):
+        table = pa.table({"x": values})
+        assert np.array_equal(input_values(table, column, Path("t")), [[0.5], [1.0]])
+        assert kept_columns(table, column).column_names == []
