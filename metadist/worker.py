@@ -63,7 +63,8 @@ def assemble(config: RunConfig, source: TaskSource, training: Sequence[TaskSourc
     )
     layout = layout_of(initial)
     for part, own in shapes:
-        _check_shape(part, own, layout, config.seed)
+        if own is not algorithm:
+            _check_shape(part, own, layout, config.seed)
     return Assembly(config, source, model, objective, algorithm, layout, shapes)
 
 

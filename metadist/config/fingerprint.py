@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from metadist.config.presets import OWN
 from metadist.config.run import RunConfig, import_paths
 from metadist.own.code import search_in
 from metadist.own.source import hashes_of
@@ -40,7 +41,7 @@ def _counts_its_length(config: RunConfig) -> bool:
     """Whether a step's numbers depend on how many steps there are in all: by the outer rate, or by the share of the run
     that is over (``Context.progress``), which an algorithm of the user's own may read as well."""
     algorithm = config.algorithm
-    by_progress = algorithm.multi_step > 0 or algorithm.second_order_from > 0 or algorithm.family == "own"
+    by_progress = algorithm.multi_step > 0 or algorithm.second_order_from > 0 or algorithm.family == OWN
     return by_progress or config.outer.schedule.name not in ("none", "step")
 
 

@@ -38,7 +38,8 @@ def load_config(
                 f"algorithm.name: {old!r} has set its switches in this configuration, so that {new!r} would not be "
                 "what it says; give the override where the recipe is loaded: load_config(recipe, {...})"
             )
-        recipe = _unresolved(recipe.model_dump(mode="json"))
+        resolved = recipe.model_dump(mode="json")
+        recipe = _unresolved(resolved) if overrides else resolved
     if isinstance(recipe, Mapping):
         tree, label = dict(recipe), "configuration"
     else:

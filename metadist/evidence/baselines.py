@@ -40,7 +40,7 @@ def run_baselines(run_dir: Path, report: Report, overrides: Mapping[str, Any]) -
     config = read_config(run_dir, overrides)
     source = build_source(config, read_fingerprint(run_dir)["location"])
     metric, classes = metric_of(report, config), source.spec.kind == "classes"
-    methods = {**_methods(classes, report), **_known_optimum(source, metric, transformed=bool(config.tasks.transform))}
+    methods = {**_methods(classes, report), **_known_optimum(source, metric)}
     shipped = regression(metrics=("mse",)) if is_own(config.objective.name) else build_objective(config.objective)
     error = in_units(shipped, targets_of(source))
     scores: dict[str, list[float]] = {name: [] for name in methods}
@@ -135,10 +135,11 @@ def _methods(classes: bool, report: Report) -> dict[str, Predict]:
     return CLASSIFIERS if classes else REGRESSORS
 
 
-def _known_optimum(source: TaskSource, metric: str, *, transformed: bool) -> dict[str, Predict]:
+def _known_optimum(source: TaskSource, metric: str) -> dict[str, Predict]:
     """Of generated customers, as they are stored, the answer with the smallest squared error is known."""
-    generated = isinstance(source, ParquetSource) and source.store.manifest.source.startswith(GENERATED)
-    known = generated and metric == "mse" and targets_of(source) is None and not transformed
+    if not isinstance(source, ParquetSource) or not source.store.manifest.source.startswith(GENERATED):
+        return {}
+    known = metric == "mse" and targets_of(source) is None and not source.config.transform
     return {"Bayes optimum": bayes_optimum} if known else {}
 
 

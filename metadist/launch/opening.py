@@ -63,11 +63,8 @@ def open_journal(
 def evaluations_behind(path: Path, state: State) -> list[Event]:
     """What was journalled behind a checkpoint of steps that stay: that they were judged (`metadist evaluate`)."""
     events = undamaged(read_events(path, state.journal_offset))
-    return [event for event in events if event.kind in ("metrics", "artifact") and _stays(event, state.step)]
-
-
-def _stays(event: Event, step: int) -> bool:
-    return event.step is not None and event.step <= step
+    kinds, last = ("metrics", "artifact"), state.step
+    return [event for event in events if event.kind in kinds and event.step is not None and event.step <= last]
 
 
 def tell_left_out(parts: Assembly, journal: Journal, observer: Observer) -> None:

@@ -50,8 +50,10 @@ def raw_tasks(source: TaskSource, split: str, num_tasks: int) -> Iterator[RawTas
             halves = [np.asarray(leaf) for leaf in (task.support.x, task.support.y, task.query.x, task.query.y)]
             weights = tuple(None if half is None else half.numpy() for half in (task.support.weight, task.query.weight))
         for index in range(len(halves[0])):
-            there = [slice(None) if weight is None else weight[index] > 0 for weight in weights]  # nobody sends padding
-            yield RawTask(*(half[index][there[place // 2]] for place, half in enumerate(halves)))
+            # Nobody sends padding.
+            seen, asked = (slice(None) if weight is None else weight[index] > 0 for weight in weights)
+            support_x, support_y, query_x, query_y = (half[index] for half in halves)
+            yield RawTask(support_x[seen], support_y[seen], query_x[asked], query_y[asked])
 
 
 def _sent(values: NDArray[Any]) -> NDArray[Any]:

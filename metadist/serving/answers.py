@@ -15,7 +15,7 @@ from pyarrow import csv
 
 from metadist.errors import DataError
 from metadist.serving.inputs import RawColumn
-from metadist.serving.tables import delimiter_of, format_of, input_columns
+from metadist.serving.tables import delimiter_of, format_of, input_columns, is_bytes
 
 PREDICTED, PROBABILITY = "predicted", "probability"
 ROWS = 65_536  # of a piece
@@ -40,8 +40,7 @@ def check_out(out: Path, query: pa.Table, inputs: RawColumn, target: RawColumn |
     if target is not None:
         fields[PREDICTED] = _values_type(target.shape)
     for name, type_ in fields.items():
-        binary = pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
-        if binary or (kind == "CSV" and pa.types.is_nested(type_)):
+        if is_bytes(type_) or (kind == "CSV" and pa.types.is_nested(type_)):
             raise DataError(
                 f"--out {out}: column {name!r} is {type_}, which {kind} has no form for; write Parquet "
                 f"({out.with_suffix('.parquet').name}), or leave the column out of --query"

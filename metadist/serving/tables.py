@@ -129,9 +129,7 @@ def input_values(table: pa.Table, column: RawColumn, path: Path) -> NDArray[Any]
         parts = [_numbers(_column(table, name, path), name, path) for name in column.fields]
         return np.stack(parts, axis=1).reshape(len(table), *column.shape)
     array = _column(table, column.name, path)
-    if any(
-        is_of(array.type) for is_of in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    ):
+    if is_bytes(array.type):
         dtype = np.dtype(column.dtype).newbyteorder("<")
         size = math.prod(column.shape) * dtype.itemsize
         blobs: list[bytes] = array.to_pylist()
@@ -162,8 +160,13 @@ def _is_as_imported(column: RawColumn, schema: pa.Schema) -> bool:
         return bool(column.fields)
     if column.name in column.fields:  # a number called x, or what an export made of it
         type_ = schema.field(column.name).type
-        return not (pa.types.is_nested(type_) or pa.types.is_fixed_size_binary(type_) or pa.types.is_binary(type_))
+        return not (pa.types.is_nested(type_) or is_bytes(type_))
     return set(column.fields) <= set(schema.names)
+
+
+def is_bytes(type_: pa.DataType) -> bool:
+    """Whether a column holds bytes."""
+    return bool(pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_))
 
 
 def label_name(column: RawColumn | None, table: pa.Table) -> str:

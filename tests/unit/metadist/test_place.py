@@ -1,4 +1,4 @@
-"""How many workers a configuration asks of a cluster, and the fake of a machine that joins none."""
+"""How many workers a configuration asks of a cluster, beside a stand-in for Ray that only counts cores."""
 
 from __future__ import annotations
 
