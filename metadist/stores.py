@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 from metadist.config import RunConfig
-from tasks_store import Manifest, StoreMissing, named_store, resolve_store
+from tasks_store import Manifest, StoreExists, StoreMissing, named_store, resolve_store
 from tasks_store.generators.customers import build_customers
 from tasks_store.generators.glyphs import build_glyphs
 from tasks_store.generators.sinusoids import build_sinusoids
@@ -36,5 +37,10 @@ def locate(config: RunConfig, on_message: Callable[[str], None]) -> str | None:
             raise
         out = named_store(name)
         on_message(f"the task store {name!r} is missing: building it in {out}")
-        GENERATORS[name](out)
+        try:
+            GENERATORS[name](out)
+        except StoreExists:  # files of somebody else's, or the same store: another run was first
+            with contextlib.suppress(StoreMissing):
+                return str(resolve_store(name))
+            raise
         return str(out)
