@@ -28,9 +28,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup  ## build tasks, meta-train on two Ray actors, evaluate, register, adapt (under ten minutes)
 	@$(BIN)/python -m metadist.commands.demo
 
-# Two processes; tests/conftest.py divides the files between them.
+# Three processes, since much of the time actors, servers and drivers start; tests/conftest.py divides the files.
 test: setup  ## every test, with a real Ray and a real MLflow server
-	@$(BIN)/python -m pytest tests -m "not laws and not bench" -n 2
+	@$(BIN)/python -m pytest tests -m "not laws and not bench" -n 3
 
 check: setup  ## format, lint, types, import floors and unit tests (under two minutes, no Ray)
 	$(BIN)/ruff format --check .

@@ -40,13 +40,13 @@ _RAY = ("tests/ray", "tests/laws/test_places.py")  # what shares `ray_session`
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, so that two test processes end together."""
+    """The long ones first, so that the test processes end together."""
     items.sort(key=lambda item: _turn(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Two test processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
+    """Several test processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
     config.option.loadscopereorder = False
     return ByFile(config, log)
 
