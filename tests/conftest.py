@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Several test processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
+    """Several processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
     config.option.loadscopereorder = False
     return ByFile(config, log)
 

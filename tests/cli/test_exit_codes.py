@@ -198,7 +198,7 @@ STARTS = {"local": "building", "ray": "tasks = "}  # what is said while the net 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", [pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.laws]), "local"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.laws)])
 def test_a_signal_before_the_first_step_ends_it_at_once(workplace: Path, number: int, backend: str) -> None:
     """Here the net's factory never returns; with Ray the workers take seconds to start."""
     (workplace / "slow.py").write_text(

@@ -19,9 +19,10 @@ from metadist.tracking import JOURNAL_NAME
 from tests.support.driver_kills import KINDS, SETTINGS, Killed, Life, Order, killed_run, live
 
 LOCAL, ON_RAY = 156, 44  # runs of `make laws`
-ANY_INSTANT = "at any instant"  # in every run of the tests on Ray, the other kinds here
+ANY_INSTANT = "at any instant"
+ELSEWHERE = (ANY_INSTANT, "between steps")  # on Ray, below; in test_resume.py. The other kinds here, in every run
 SAMPLE = [
-    pytest.param(kind, number, marks=pytest.mark.laws if number >= len(KINDS) or kind == ANY_INSTANT else ())
+    pytest.param(kind, number, marks=pytest.mark.laws if number >= len(KINDS) or kind in ELSEWHERE else ())
     for number, kind in enumerate((*KINDS, *KINDS[:2]))
 ]
 AWAKE = {"RAY_worker_niceness": "0"}  # Ray's own 15 lets workers starve beside any other program
