@@ -20,7 +20,8 @@ from tests.support.driver_kills import KINDS, SETTINGS, Killed, Life, Order, kil
 
 LOCAL, ON_RAY = 156, 44  # runs of `make laws`
 ANY_INSTANT = "at any instant"
-ELSEWHERE = (ANY_INSTANT, "between steps")  # on Ray, below; in test_resume.py. The other kinds here, in every run
+# In every run of the tests on Ray, below; in test_disk_faults.py; in test_resume.py. The other kind here.
+ELSEWHERE = (ANY_INSTANT, "at any call", "between steps")
 SAMPLE = [
     pytest.param(kind, number, marks=pytest.mark.laws if number >= len(KINDS) or kind in ELSEWHERE else ())
     for number, kind in enumerate((*KINDS, *KINDS[:2]))

@@ -131,6 +131,7 @@ def test_a_run_does_not_go_on_where_the_bits_are_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.laws
 @pytest.mark.usefixtures("ray_session")
 def test_dropped_tasks_are_the_same_ones_on_ray(tmp_path: Path) -> None:
     here = train_quickly(SMALL_RUN, DROP, tmp_path / "here")
