@@ -35,8 +35,9 @@ assert metadist.__version__
 settings.register_profile("metadist", deadline=None)  # a busy machine is no failure
 settings.load_profile("metadist")
 
-_FIRST = ("tests/ray", "tests/laws", "tests/cli", "tests/mlflow", "tests/readme")  # the long ones
-_RAY = ("tests/ray", "tests/laws/test_places.py")  # what shares `ray_session`
+_FIRST = ("tests/ray", "tests/laws/test_places.py", "tests/mlflow", "tests/laws", "tests/cli", "tests/readme")
+_TOGETHER = ("tests/ray", "tests/mlflow")  # their files share a Ray, a server
+_APART = ("tests/ray/test_nodes.py", "tests/ray/test_own_ray.py")  # these start their own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Several processes (pytest-xdist): a file goes whole to one of them, and all that shares a Ray to the same."""
+    """Several processes (pytest-xdist): one takes a whole file, or a folder whose files share a Ray or a server."""
     config.option.loadscopereorder = False
     return ByFile(config, log)
 
@@ -55,12 +56,12 @@ class ByFile(LoadScopeScheduling):
     """Hands out files, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "ray" if nodeid.startswith(_RAY) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in _TOGETHER if file.startswith(folder) and file not in _APART), file)
 
 
-def _turn(nodeid: str) -> tuple[bool, int]:
-    folder = next((place for place, name in enumerate(_FIRST) if nodeid.startswith(name)), len(_FIRST))
-    return not nodeid.startswith(_RAY), folder
+def _turn(nodeid: str) -> int:
+    return next((place for place, name in enumerate(_FIRST) if nodeid.startswith(name)), len(_FIRST))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -170,7 +170,7 @@ def test_too_few_workers_in_time() -> None:
 
 def test_work_starts_with_the_first_worker_and_fewer_are_accepted_if_so_said() -> None:
     events: list[Event] = []
-    options = RayOptions(num_workers=2, cpus_per_worker=3, warmup_timeout_s=8, min_workers=1)
+    options = RayOptions(num_workers=2, cpus_per_worker=3, warmup_timeout_s=20, min_workers=1)
     with RayGroup(number_factory, options, events.append) as group:
         assert group.reduce(5, SHARED, pieces(4)).vector.tobytes() == expected_bits(5, 4)
         assert not told(events, "workers_missing")

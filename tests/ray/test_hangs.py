@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,10 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         assert late["version"] == 5 and late["attempt"] == 2 and late["index"] <= 2
         assert 2 in {detail["index"] for detail in reissued}
         assert {detail["worker"] for detail in reissued} == {late["worker"]}
-        assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
+        told = re.fullmatch(r"late: no answer for ([\d.]+) s; limit ([\d.]+) s", late["reason"])
+        assert told is not None, late["reason"]
+        waited, limit = (float(word) for word in told.groups())
+        assert waited >= limit >= 1.0, "twenty medians where these are longer"
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
         lost = next(event.detail for event in events if event.kind == "worker_lost")
         assert lost["worker"] == late["worker"] and "no answer for" in lost["reason"]
