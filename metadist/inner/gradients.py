@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import grad, grad_and_value, jvp, vjp
 from torch.utils._pytree import tree_map
 
-from metadist.inner.kept import KeptStates
+from metadist.inner.kept import keep, restore
 from metadist.inner.loop import InnerLoop, step_number, take_step, unroll
 from metadist.inner.optimizers import InnerState
 from metadist.parameters import MetaParams, Params
@@ -95,13 +95,13 @@ def adjoint(
     begin, forward, tapped, back, finish = (lift(piece) for piece in (begin, forward, tapped, back, finish))
 
     def meta_gradient(meta: MetaParams, task: Task, ctx: Context) -> tuple[MetaParams, Metrics]:
-        state, kept = begin(meta, ctx, step_number(0), task), KeptStates(num_steps)
+        state, kept = begin(meta, ctx, step_number(0), task), []
         for k in range(num_steps):
-            kept.put(k, state)
+            kept.append(keep(state))
             state = forward(meta, ctx, step_number(k), task, state)
         (total, lam), metrics = tapped(meta, ctx, step_number(num_steps), task, state)
         for k in reversed(range(num_steps)):
-            state = kept.take(k)
+            state = restore(kept.pop())
             slope, lam = back(meta, ctx, step_number(k), task, state, lam)
             total = _sum(total, slope)
             if weights is not None:

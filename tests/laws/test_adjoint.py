@@ -95,3 +95,18 @@ def test_the_pieces_compile_once_for_all_steps() -> None:
         assert list(named_leaves(found["on"])) == list(named_leaves(found["off"]))
         counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.laws
+@pytest.mark.filterwarnings("ignore")  # torch's compiler uses what torch has deprecated
+def test_compiled_in_one_over_a_loop_of_tasks() -> None:
+    """Where the compiler sees several tasks' states at once, it keeps them apart."""
+    case, found = replace(CASES[0], section={"name": "maml", "inner_steps": 4, "gradient": "adjoint"}), {}
+    for mode in ("on", "off"):
+        options = {"engine.compile": mode, "engine.tasks_axis": "loop"}
+        built = build(case, BY_NAME["mlp-tanh"], "transductive", **options)
+        engine = make_engine(built.algorithm, built.objective, built.config)
+        params, tasks = draw_params(built), draw_tasks(BY_NAME["mlp-tanh"], TASKS)
+        found[mode] = vector(engine.gradient(params, tasks, context(TASKS))[0])
+    assert relative(found["on"], found["off"]) <= 1e-10
