@@ -26,6 +26,7 @@ from tasks_store.importers.omniglot import import_omniglot
 # Explicit, and before Ray is imported: unset, it writes a token file into the home folder.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 lets workers starve beside the test processes
 os.environ.pop("RAY_ADDRESS", None)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -35,7 +36,15 @@ assert metadist.__version__
 settings.register_profile("metadist", deadline=None)  # a busy machine is no failure
 settings.load_profile("metadist")
 
-_FIRST = ("tests/ray", "tests/laws/test_places.py", "tests/mlflow", "tests/laws", "tests/cli", "tests/readme")
+_FIRST = (
+    "tests/ray",
+    "tests/laws/test_driver_kills.py",  # starts a Ray: before a process may share another one
+    "tests/laws/test_places.py",
+    "tests/mlflow",
+    "tests/laws",
+    "tests/cli",
+    "tests/readme",
+)
 _TOGETHER = ("tests/ray", "tests/mlflow")  # their files share a Ray, a server
 _APART = ("tests/ray/test_nodes.py", "tests/ray/test_own_ray.py")  # these start their own
 

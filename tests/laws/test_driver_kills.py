@@ -26,14 +26,13 @@ SAMPLE = [
     pytest.param(kind, number, marks=pytest.mark.laws if number >= len(KINDS) or kind in ELSEWHERE else ())
     for number, kind in enumerate((*KINDS, *KINDS[:2]))
 ]
-AWAKE = {"RAY_worker_niceness": "0"}  # Ray's own 15 lets workers starve beside any other program
 LOCALLY: dict[str, object] = {"cluster.backend": "local"}
 
 
 @pytest.fixture(scope="module")
 def on_ray() -> Iterator[dict[str, object]]:
     """A Ray that all drivers join, and the settings for it."""
-    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **AWAKE}):
+    with mock.patch.dict(os.environ, {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}):
         os.environ.pop("RAY_ADDRESS", None)
         import ray
 

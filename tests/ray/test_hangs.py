@@ -18,6 +18,11 @@ def options(num_workers: int, **other: float) -> RayOptions:
     return RayOptions(num_workers=num_workers, deadline_factor=20, deadline_min_s=1.0, warmup_timeout_s=60.0, **other)  # type: ignore[arg-type]
 
 
+def learn_limits(group: RayGroup) -> None:
+    """A call in which nothing stops: before it, an item has the minute of a first one."""
+    group.reduce(4, SHARED, pieces(1))
+
+
 def kinds(events: list[Event]) -> list[str]:
     return [event.kind for event in events]
 
@@ -27,6 +32,7 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
     events: list[Event] = []
     with RayGroup(StopFactory(2), options(2), events.append) as group:
         group.wait_ready()
+        learn_limits(group)
         found = group.reduce(5, SHARED, pieces(8, tmp_path))
         assert found.vector.tobytes() == expected_bits(5, 8)
         reissued = [event.detail for event in events if event.kind == "shard_reissued"]
@@ -50,6 +56,7 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
 def test_the_only_worker_is_replaced(tmp_path: Path) -> None:
     events: list[Event] = []
     with RayGroup(StopFactory(1), options(1), events.append) as group:
+        learn_limits(group)
         found = group.reduce(5, SHARED, pieces(4, tmp_path))
     assert found.vector.tobytes() == expected_bits(5, 4)
     assert kinds(events).count("worker_lost") == 1
@@ -60,11 +67,10 @@ def test_the_only_worker_is_replaced(tmp_path: Path) -> None:
 
 
 def test_an_item_that_always_hangs_is_poisoned(tmp_path: Path) -> None:
-    with (
-        RayGroup(StopFactory(1, times=99), options(2, max_attempts=2)) as group,
-        pytest.raises(ShardPoisoned, match=r"piece 1 of train.*no answer for"),
-    ):
-        group.reduce(5, SHARED, pieces(4, tmp_path))
+    with RayGroup(StopFactory(1, times=99), options(2, max_attempts=2)) as group:
+        learn_limits(group)
+        with pytest.raises(ShardPoisoned, match=r"piece 1 of train.*no answer for"):
+            group.reduce(5, SHARED, pieces(4, tmp_path))
 
 
 def test_a_slow_start_is_not_late(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def working(story: Told, what: str) -> list[dict[str, Any]]:
     return [event for event in told(story, what, "worker_lost") if event["pid"] is not None]
 
 
+def workers_of(story: Told, node: str) -> set[str]:
+    return {event["worker"] for event in told(story, "undisturbed", "worker_started") if event["node"] == node}
+
+
 def names(events: list[dict[str, Any]]) -> set[str]:
     return {event["worker"] for event in events}
 
@@ -65,17 +69,17 @@ def test_the_driver_may_be_busy_elsewhere(story: Told) -> None:
 
 
 def test_a_node_dies(story: Told) -> None:
-    assert names(working(story, "b dies")) == {
-        event["worker"] for event in told(story, "undisturbed", "worker_started") if event["node"] == "b"
-    }
-    assert told(story, "b dies", "shard_reissued")
+    calls = ("b dies", "a is told to go")  # a busy machine may see it in the next call
+    assert set[str]().union(*(names(working(story, what)) for what in calls)) == workers_of(story, "b")
+    assert any(told(story, what, "shard_reissued") for what in calls)
 
 
 def test_a_node_is_told_to_go(story: Told) -> None:
     leaving = told(story, "a is told to go", "worker_leaving")
     assert [event["node"] for event in leaving] == ["a", "a"]
-    for what in ("a is told to go", "a is left"):
-        assert not working(story, what), "they finish what they have"
+    assert names(leaving) == workers_of(story, "a")
+    lost = working(story, "a is told to go") + working(story, "a is left")
+    assert not names(lost) & names(leaving), "they finish what they have"
 
 
 def test_a_node_hangs(story: Told) -> None:

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 NUM_ITEMS, ITEM_S, WORKERS = 18, 0.05, 3
 KINDS = ("SIGKILL", "SIGSTOP", "memory")
-OFTEN, SAMPLE, FULL = 6, 10, 100  # in every run of the tests; and with `make laws`
+OFTEN, SAMPLE, FULL = 3, 10, 100  # in every run of the tests; and with `make laws`
 WARM = 1000  # the version of a first call that nothing disturbs
 MOST_DRAWS = 3  # draws of a moment until a blow lands while something is under way
 
