@@ -44,7 +44,7 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         told = re.fullmatch(r"late: no answer for ([\d.]+) s; limit ([\d.]+) s", late["reason"])
         assert told is not None, late["reason"]
         waited, limit = (float(word) for word in told.groups())
-        assert waited >= limit >= 1.0, "twenty medians where these are longer"
+        assert 1.0 <= limit <= waited <= 2 * limit, "twenty medians where these are longer; at twice that it is lost"
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
         lost = next(event.detail for event in events if event.kind == "worker_lost")
         assert lost["worker"] == late["worker"] and "no answer for" in lost["reason"]
