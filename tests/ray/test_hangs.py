@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
 
 def options(num_workers: int, **other: float) -> RayOptions:
-    return RayOptions(num_workers=num_workers, deadline_factor=20, deadline_min_s=1.0, warmup_timeout_s=60.0, **other)  # type: ignore[arg-type]
+    # A small factor: also where a busy machine takes half a second for an item, the limit is the least one.
+    return RayOptions(num_workers=num_workers, deadline_factor=2, deadline_min_s=1.0, warmup_timeout_s=60.0, **other)  # type: ignore[arg-type]
 
 
 def learn_limits(group: RayGroup) -> None:
@@ -41,10 +41,7 @@ def test_a_stopped_worker_is_copied_then_replaced(tmp_path: Path) -> None:
         assert late["version"] == 5 and late["attempt"] == 2 and late["index"] <= 2
         assert 2 in {detail["index"] for detail in reissued}
         assert {detail["worker"] for detail in reissued} == {late["worker"]}
-        told = re.fullmatch(r"late: no answer for ([\d.]+) s; limit ([\d.]+) s", late["reason"])
-        assert told is not None, late["reason"]
-        waited, limit = (float(word) for word in told.groups())
-        assert 1.0 <= limit <= waited <= 2 * limit, "twenty medians where these are longer; at twice that it is lost"
+        assert "late: no answer for 1." in late["reason"] and "limit 1.0 s" in late["reason"]
         assert group.reduce(6, SHARED, pieces(8)).vector.tobytes() == expected_bits(6, 8)
         lost = next(event.detail for event in events if event.kind == "worker_lost")
         assert lost["worker"] == late["worker"] and "no answer for" in lost["reason"]
